@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up everything they need in .venv.
+# CONSTRAINTS=/dev/null lifts the choice of a CPU build of torch.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+BIN := .venv/bin
+
+.PHONY: demo test slow lint format clean
+
+demo: .venv/.ready
+	$(BIN)/lightning-regimes fit -c configs/pinn_convection.yaml
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -m "not slow and not peer" --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+slow: .venv/.ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[test]"
+	touch $@
+
+.venv/.dev: .venv/.ready
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
