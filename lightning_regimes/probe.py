@@ -1,0 +1,347 @@
+"""The training loss of a module as a function of its parameters, on fixed batches.
+
+Every diagnostic takes a :class:`LossProbe`: it owns the point at which the loss is looked at, runs the module's own
+code there, and leaves no trace in the module (see :mod:`lightning_regimes.isolation`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_regimes.batches import map_tensors, num_samples
+from lightning_regimes.isolation import Mode, isolated
+
+LossFunction = Callable[[Any, Any], Tensor]
+ParameterFilter = str | Sequence[str] | Callable[[str, nn.Parameter], bool]
+
+
+class ProbeError(RuntimeError):
+    """The loss, or a derivative of it, cannot be had from this module; the message names the remedy."""
+
+
+class LossProbe:
+    r"""The loss :math:`L(\theta) = \sum_b w_b L_b(\theta)` of a module on fixed batches.
+
+    The parameters are cloned when the probe is made: it stays at that point while training goes on. Evaluations run
+    the module's own code, in isolation, with the random generators at the same state each time, so that
+    :math:`L` is a deterministic function of :math:`\theta`.
+
+    Args:
+        module: a LightningModule, attached to a trainer or not, or any module when ``loss`` is given.
+        batches: what the loss is evaluated on, of any structure, on any device. The mean losses :math:`L_b` are
+            weighted by the number of samples in each batch, so that unequal batches give the loss of their union.
+        loss: ``loss(module, batch)`` returning a scalar. Default: the module's ``diagnostic_loss(batch)`` if it has
+            one, otherwise its ``training_step`` with logging muted.
+        parameters: which parameters the loss is a function of: a glob pattern on names or several, or a callable
+            ``(name, parameter) -> bool``. Default: all that require a gradient. A tied parameter counts once.
+        mode: ``"eval"`` evaluates as for validation; ``"train"`` uses the statistics of the batch in normalisation
+            layers, still without dropout.
+        dtype: ``torch.float32`` or ``torch.float64``. Default: float64 for a module with float64 parameters,
+            float32 for all others, half precision included.
+        weights: one non-negative number per batch in place of the number of samples.
+        seed: state of the random generators at each evaluation.
+
+    Raises:
+        ValueError: no batches, no parameters, or unusable weights.
+        TypeError: no source for the loss.
+        ProbeError: the module uses manual optimization without ``diagnostic_loss``, or its parameters are sharded.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: Sequence[Any],
+        *,
+        loss: LossFunction | None = None,
+        parameters: ParameterFilter | None = None,
+        mode: Mode = "eval",
+        dtype: torch.dtype | None = None,
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if mode not in ("eval", "train"):
+            raise ValueError(f"`mode` is 'eval' or 'train', got {mode!r}")
+        if dtype not in (None, torch.float32, torch.float64):
+            raise ValueError(f"`dtype` is torch.float32 or torch.float64, got {dtype}")
+        if isinstance(batches, Tensor | Mapping | str) or len(batches) == 0:
+            raise ValueError(
+                "`batches` is a non-empty sequence of training batches, got "
+                + ("an empty one" if not isinstance(batches, Tensor | Mapping | str) else type(batches).__name__)
+            )
+        self._module = module
+        self._evaluate, self.loss_source = _loss_source(module, loss)
+        self._mode: Mode = mode
+        self._seed = seed
+        self._stack: contextlib.ExitStack | None = None
+        self._depth = 0
+
+        selected = _select(module, parameters)
+        native = {parameter.dtype for parameter in module.parameters()}
+        self.dtype = dtype or (torch.float64 if native & {torch.float64, torch.complex128} else torch.float32)
+        self.device = next(iter(selected.values())).device
+        self._casts = any(dtype != self._cast_dtype(dtype) for dtype in native)
+        self._complex = [parameter.is_complex() for parameter in selected.values()]
+        self._ids = [id(parameter) for parameter in selected.values()]
+        #: The leaves that the loss is a function of, by name; complex parameters as real views, shape (..., 2).
+        self.parameters: dict[str, Tensor] = {
+            name: _real_leaf(parameter, self._cast_dtype(parameter.dtype)) for name, parameter in selected.items()
+        }
+        #: Number of real elements in all leaves together.
+        self.num_parameters = sum(leaf.numel() for leaf in self.parameters.values())
+        self._batches = [self._prepared(batch) for batch in batches]
+        self.num_batches = len(self._batches)
+        #: The weights of the batches, which sum to one.
+        self.weights = _normalized_weights(self._batches, weights)
+
+    def loss(self) -> Tensor:
+        """Return the loss as a detached float64 scalar; the sum over batches is taken in float64."""
+        with self.isolated():
+            losses = [self._batch_value(index).detach().double() for index in range(self.num_batches)]
+            return _weighted_sum(self.weights, losses)
+
+    def average(self, function: Callable[[Any], Tensor]) -> Tensor:
+        """Return the weighted mean of ``function(batch)``, a scalar, as detached float64."""
+        with self.isolated():
+            return _weighted_sum(self.weights, [function(batch).detach().double() for batch in self._batches])
+
+    def gradient(self) -> Tensor:
+        """Return the gradient as a detached vector, shape (num_parameters,).
+
+        Raises:
+            ProbeError: the loss has no graph or depends on none of the parameters.
+        """
+        leaves = list(self.parameters.values())
+        with self.isolated():
+            total = torch.zeros(self.num_parameters, dtype=self.dtype, device=self.device)
+            for index, weight in enumerate(self.weights):
+                gradients = torch.autograd.grad(self.batch_loss(index), leaves, allow_unused=True)
+                if all(gradient is None for gradient in gradients):
+                    raise ProbeError(_INDEPENDENT)
+                total.add_(self.flatten(gradients), alpha=weight)
+        return total
+
+    def batch_loss(self, index: int) -> Tensor:
+        """Return the loss of one batch, a scalar differentiable in :attr:`parameters`, not weighted.
+
+        It belongs inside :meth:`isolated`, and so does everything that differentiates it.
+
+        Raises:
+            ProbeError: the loss is no scalar, or has no graph.
+        """
+        with self.isolated():
+            loss = self._batch_value(index)
+        if not loss.requires_grad:
+            raise ProbeError(
+                f"the loss from `{self.loss_source}` has no graph: it must be computed from the module's parameters "
+                "without `detach`, `item` or `no_grad`"
+            )
+        return loss
+
+    @contextlib.contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Hold the module at the probe's parameters; re-entrant, nearly free when already inside."""
+        if self._depth == 0:
+            stack = contextlib.ExitStack()
+            stack.enter_context(
+                isolated(
+                    self._module,
+                    mode=self._mode,
+                    tensors=self._tensors(),
+                    dtype=self.dtype if self._casts else None,
+                )
+            )
+            self._stack = stack
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and self._stack is not None:
+                stack, self._stack = self._stack, None
+                stack.close()
+
+    def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Return tensors shaped like the leaves as one vector, shape (num_parameters,); ``None`` counts as zero."""
+        return torch.cat(
+            [
+                torch.zeros_like(leaf).flatten() if tensor is None else tensor.reshape(-1)
+                for tensor, leaf in zip(tensors, self.parameters.values(), strict=True)
+            ]
+        )
+
+    def unflatten(self, vector: Tensor) -> list[Tensor]:
+        """Return views of a vector of shape (num_parameters,) that are shaped like the leaves."""
+        sizes = [leaf.numel() for leaf in self.parameters.values()]
+        pieces = torch.split(vector, sizes)
+        return [piece.view(leaf.shape) for piece, leaf in zip(pieces, self.parameters.values(), strict=True)]
+
+    def _batch_value(self, index: int) -> Tensor:
+        torch.manual_seed(self._seed + index)
+        np.random.seed((self._seed + index) % 2**32)
+        random.seed(self._seed + index)
+        output = self._evaluate(self._module, self._batches[index])
+        loss = output.get("loss") if isinstance(output, Mapping) else output
+        if not isinstance(loss, Tensor):
+            raise ProbeError(
+                f"`{self.loss_source}` of {type(self._module).__name__} returned {type(output).__name__}, not a loss; "
+                "return the scalar tensor, or a dictionary that holds it under 'loss'"
+            )
+        if loss.numel() != 1 or not loss.is_floating_point():
+            raise ProbeError(
+                f"the loss from `{self.loss_source}` must be one real number, got {tuple(loss.shape)} of {loss.dtype}"
+            )
+        return loss.reshape(())
+
+    def _tensors(self) -> dict[int, Tensor]:
+        replaced: dict[int, Tensor] = {}
+        for parameter in self._module.parameters():
+            replaced[id(parameter)] = parameter.detach().to(self._cast_dtype(parameter.dtype))
+        for buffer in self._module.buffers():
+            replaced[id(buffer)] = buffer.detach().to(self._cast_dtype(buffer.dtype), copy=True)
+        for identity, leaf, is_complex in zip(self._ids, self.parameters.values(), self._complex, strict=True):
+            replaced[identity] = torch.view_as_complex(leaf) if is_complex else leaf
+        return replaced
+
+    def _cast_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        if dtype.is_complex:
+            return self.dtype.to_complex()
+        return self.dtype if dtype.is_floating_point else dtype
+
+    def _prepared(self, batch: Any) -> Any:
+        # A batch of a module in its own precision is used as the training used it; one that the precision plugin
+        # has rounded, or that meets a module in another precision than it was trained in, follows the module.
+        def prepare(tensor: Tensor) -> Tensor:
+            dtype = self._cast_dtype(tensor.dtype) if self._casts else tensor.dtype
+            with torch.inference_mode(False):
+                moved = tensor.detach().to(self.device, dtype)
+                return moved.clone() if moved.is_inference() else moved
+
+        return map_tensors(batch, prepare)
+
+
+def check_module(
+    module: nn.Module, *, loss: LossFunction | None = None, parameters: ParameterFilter | None = None
+) -> int:
+    """Return the number of real parameters that a :class:`LossProbe` with these arguments would have.
+
+    Raises:
+        ValueError: as :class:`LossProbe` does, before there are batches.
+        TypeError: as above.
+        ProbeError: as above.
+    """
+    _loss_source(module, loss)
+    selected = _select(module, parameters)
+    return sum(parameter.numel() * (2 if parameter.is_complex() else 1) for parameter in selected.values())
+
+
+_INDEPENDENT = (
+    "the loss does not depend on any of the probed parameters; check that the loss is computed from registered "
+    "submodules, and what `parameters` selects"
+)
+
+
+def _loss_source(module: nn.Module, loss: LossFunction | None) -> tuple[Callable[[Any, Any], Any], str]:
+    if loss is not None:
+        if not callable(loss):
+            raise TypeError(f"`loss` is a callable (module, batch) -> scalar tensor, got {type(loss).__name__}")
+        return loss, "loss"
+    if callable(getattr(module, "diagnostic_loss", None)):
+        return (lambda owner, batch: owner.diagnostic_loss(batch)), "diagnostic_loss"
+    if not callable(getattr(module, "training_step", None)):
+        raise TypeError(
+            f"{type(module).__name__} has neither `diagnostic_loss` nor `training_step`; "
+            "pass `loss=` as a callable (module, batch) -> scalar tensor"
+        )
+    if not getattr(module, "automatic_optimization", True):
+        raise ProbeError(
+            f"{type(module).__name__} optimizes manually, so its `training_step` would take optimizer steps; "
+            "give it a method `diagnostic_loss(batch)` that only returns the loss"
+        )
+    return _call_training_step, "training_step"
+
+
+def _call_training_step(module: Any, batch: Any) -> Any:
+    parameters = inspect.signature(module.training_step).parameters
+    if "dataloader_iter" in parameters:
+        raise ProbeError(
+            f"`training_step` of {type(module).__name__} takes the loader's iterator; "
+            "give the module a method `diagnostic_loss(batch)`"
+        )
+    extra = {name: 0 for name in ("batch_idx", "dataloader_idx") if name in parameters}
+    positional = [
+        parameter
+        for parameter in parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if not extra and len(positional) == 2:  # the index under another name
+        return module.training_step(batch, 0)
+    return module.training_step(batch, **extra)
+
+
+def _select(module: nn.Module, parameters: ParameterFilter | None) -> dict[str, nn.Parameter]:
+    _refuse_without_values(module)
+    selected = _matching(module, parameters)
+    if not selected:
+        raise ValueError(
+            f"{type(module).__name__} has no parameter that requires a gradient"
+            + ("" if parameters is None else f" and matches `parameters`={parameters!r}")
+        )
+    return selected
+
+
+def _matching(module: nn.Module, parameters: ParameterFilter | None) -> dict[str, nn.Parameter]:
+    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if parameters is None:
+        return trainable
+    if callable(parameters):
+        return {name: parameter for name, parameter in trainable.items() if parameters(name, parameter)}
+    patterns = [parameters] if isinstance(parameters, str) else list(parameters)
+    return {
+        name: parameter
+        for name, parameter in trainable.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def _refuse_without_values(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ProbeError(f"parameter {name!r} has no shape yet; run one batch through the lazy module first")
+        if hasattr(parameter, "device_mesh") or type(parameter).__name__ == "FlatParameter":
+            raise ProbeError(
+                f"parameter {name!r} is sharded ({type(parameter).__name__}); the loss is probed on whole parameters: "
+                "train with DDP or on one device, or pass an unsharded copy of the module"
+            )
+        if parameter.is_meta:
+            raise ProbeError(f"parameter {name!r} is on the meta device and has no values")
+
+
+def _real_leaf(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        value = parameter.detach().to(dtype, copy=True).contiguous()
+        if value.is_complex():
+            value = torch.view_as_real(value.resolve_conj()).clone()
+    return value.requires_grad_()
+
+
+def _weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
+
+
+def _normalized_weights(batches: Sequence[Any], weights: Sequence[float] | None) -> tuple[float, ...]:
+    values = [float(num_samples(batch)) for batch in batches] if weights is None else [float(w) for w in weights]
+    if len(values) != len(batches):
+        raise ValueError(f"`weights` holds {len(values)} numbers for {len(batches)} batches")
+    total = sum(values)
+    if not (0 < total < float("inf")) or any(not value >= 0 for value in values):
+        raise ValueError(f"`weights` are non-negative and not all zero, got {values}")
+    return tuple(value / total for value in values)

@@ -1,0 +1,408 @@
+import copy
+import dataclasses
+import random
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from lightning.pytorch.demos.boring_classes import BoringModel, ManualOptimBoringModel
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_regimes import LossProbe, ProbeError
+from lightning_regimes.batches import map_tensors, num_samples, tensors_of
+
+
+def mean_square(module, batch):
+    inputs, targets = batch
+    return F.mse_loss(module(inputs), targets)
+
+
+def regression_batch(size=16, features=4, outputs=2, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(size, features, generator=generator, dtype=dtype),
+        torch.randn(size, outputs, generator=generator, dtype=dtype),
+    )
+
+
+def in_double(module):
+    """A copy in float64, complex parameters too."""
+    module = copy.deepcopy(module).double().eval()
+    for parameter in module.parameters():
+        if parameter.is_complex():
+            parameter.data = parameter.data.to(torch.complex128)
+    return module
+
+
+def gradient_by_backward(module, batches, loss=mean_square):
+    """The gradient of the mean over all samples, by ordinary backward passes on a copy in float64."""
+    module = in_double(module)
+    total = sum(num_samples(batch) for batch in batches)
+    for batch in batches:
+        doubled = map_tensors(batch, lambda t: t.double() if t.is_floating_point() else t)
+        (loss(module, doubled) * num_samples(batch) / total).backward()
+    flat = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            flat.append(torch.view_as_real(grad).flatten() if grad.is_complex() else grad.flatten())
+    return torch.cat(flat)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(4, 4, bias=False)
+        self.decoder = nn.Linear(4, 4, bias=False)
+        self.decoder.weight = self.encoder.weight
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.decoder(torch.tanh(self.encoder(x)))))
+
+
+class Spectral(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2, dtype=torch.complex64))
+
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.rfft(x)[:, :, None] * self.weight, n=2, dim=1).sum(-1)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(1, 3, batch_first=True)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.lstm(x[..., None])[0][:, -1])
+
+
+def frozen_and_unused():
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    module[0].bias.requires_grad_(False)
+    module.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    return module
+
+
+MODULES = {
+    "mlp": lambda: nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)),
+    "dropout_and_batch_norm": lambda: nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)
+    ),
+    "frozen_and_unused": frozen_and_unused,
+    "tied": Tied,
+    "complex": Spectral,
+    "recurrent": Recurrent,
+    "weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)),
+    "attention": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 2)), nn.TransformerEncoderLayer(2, 2, 8, batch_first=True), nn.Flatten(), nn.Linear(4, 2)
+    ),
+    "compiled": lambda: nn.Sequential(torch.compile(nn.Linear(4, 4), backend="eager"), nn.Linear(4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_loss_and_gradient_equal_backward_in_float64(name):
+    torch.manual_seed(0)
+    module = MODULES[name]()
+    batches = [regression_batch(250), regression_batch(6, seed=1)]
+    probe = LossProbe(module, batches, loss=mean_square)
+    truth = gradient_by_backward(module, batches)
+    assert probe.num_parameters == truth.numel()
+    assert probe.weights == pytest.approx((250 / 256, 6 / 256))
+    gradient = probe.gradient()
+    assert gradient.dtype == torch.float32
+    torch.testing.assert_close(gradient.double(), truth, rtol=1e-4, atol=1e-6)
+    union = (torch.cat([batches[0][0], batches[1][0]]), torch.cat([batches[0][1], batches[1][1]]))
+    with torch.no_grad():
+        expected = mean_square(in_double(module), map_tensors(union, torch.Tensor.double))
+    assert probe.loss().item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_float64_on_request_equals_backward_to_rounding():
+    torch.manual_seed(0)
+    module = MODULES["mlp"]()
+    probe = LossProbe(module, [regression_batch()], loss=mean_square, dtype=torch.float64)
+    torch.testing.assert_close(probe.gradient(), gradient_by_backward(module, [regression_batch()]), rtol=1e-12, atol=0)
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_half_precision_modules_are_probed_in_float32():
+    torch.manual_seed(0)
+    module = MODULES["mlp"]().bfloat16()
+    batch = map_tensors(regression_batch(), torch.Tensor.bfloat16)
+    probe = LossProbe(module, [batch], loss=mean_square)
+    torch.testing.assert_close(probe.gradient().double(), gradient_by_backward(module, [batch]), rtol=1e-4, atol=1e-6)
+
+
+def test_train_mode_uses_batch_statistics_without_dropout_and_leaves_the_running_ones():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 2))
+    before = copy.deepcopy(module.state_dict())
+    batch = regression_batch()
+    probe = LossProbe(module, [batch], loss=mean_square, mode="train")
+    hidden = module[0](batch[0])
+    normalized = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()
+    assert probe.loss().item() == pytest.approx(F.mse_loss(module[3](normalized), batch[1]).item(), rel=1e-5)
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    assert all(submodule.training for submodule in module.modules())
+
+
+def test_the_probe_stays_where_it_was_made():
+    module = MODULES["mlp"]()
+    probe = LossProbe(module, [regression_batch()], loss=mean_square)
+    before = probe.loss()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(probe.loss(), before)
+
+
+def test_parameters_are_selected_by_pattern_and_by_callable():
+    module = MODULES["mlp"]()
+    batch = [regression_batch()]
+    assert list(LossProbe(module, batch, loss=mean_square, parameters="2.*").parameters) == ["2.weight", "2.bias"]
+    matrices = LossProbe(module, batch, loss=mean_square, parameters=lambda name, parameter: parameter.ndim == 2)
+    assert list(matrices.parameters) == ["0.weight", "2.weight"]
+    whole = LossProbe(module, batch, loss=mean_square)
+    parts = dict(zip(whole.parameters, whole.unflatten(whole.gradient()), strict=True))
+    torch.testing.assert_close(matrices.unflatten(matrices.gradient())[1], parts["2.weight"], rtol=0, atol=0)
+
+
+def test_flatten_and_unflatten_are_inverse():
+    probe = LossProbe(Spectral(), [regression_batch()], loss=mean_square)
+    vector = torch.randn(probe.num_parameters)
+    assert torch.equal(probe.flatten(probe.unflatten(vector)), vector)
+    assert probe.parameters["weight"].shape == (3, 2, 2)
+
+
+def test_stochastic_losses_are_functions_of_the_parameters():
+    def noisy(module, batch):
+        return mean_square(module, batch) * (1 + torch.rand(()) + np.random.rand() + random.random())
+
+    probe = LossProbe(MODULES["mlp"](), [regression_batch(), regression_batch(seed=1)], loss=noisy)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    assert torch.equal(probe.loss(), probe.loss())
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])
+    assert states[2] == random.getstate()
+
+
+@dataclasses.dataclass
+class Pair:
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
+class Store:
+    """Tensors behind attributes, with the interface of PyG's Data."""
+
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets = inputs, targets
+        self.num_graphs = 3
+
+    def apply(self, function):
+        self.inputs, self.targets = function(self.inputs), function(self.targets)
+        return self
+
+    def to(self, device):
+        return self.apply(lambda tensor: tensor.to(device))
+
+
+@pytest.mark.parametrize(
+    ("pack", "unpack"),
+    [
+        (lambda x, y: (x, y), lambda b: b),
+        (lambda x, y: {"x": x, "more": [y, "label"]}, lambda b: (b["x"], b["more"][0])),
+        (Pair, lambda b: (b.inputs, b.targets)),
+        (Store, lambda b: (b.inputs, b.targets)),
+    ],
+    ids=["tuple", "dict", "dataclass", "store"],
+)
+def test_batches_of_any_structure(pack, unpack):
+    module = MODULES["mlp"]()
+    x, y = regression_batch()
+    probe = LossProbe(module, [pack(x, y)], loss=lambda m, b: mean_square(m, unpack(b)), dtype=torch.float64)
+    assert probe.loss().item() == pytest.approx(mean_square(module, (x, y)).item(), rel=1e-6)
+    assert [tuple(t.shape) for t in tensors_of(pack(x, y))] == [(16, 4), (16, 2)]
+    assert x.dtype == torch.float32
+
+
+def test_number_of_samples():
+    x, y = regression_batch()
+    assert num_samples({"a": "text", "x": x}) == 16
+    assert num_samples(Store(x, y)) == 3
+    assert num_samples([torch.tensor(1.0)]) == num_samples("text") == 1
+
+
+class Watched(L.LightningModule):
+    """Does in `training_step` whatever people do there."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
+        self.error = torchmetrics.MeanSquaredError()
+        self.collection = torchmetrics.MetricCollection([torchmetrics.MeanAbsoluteError()])
+        self.outputs = []
+        self.by_name = {"losses": [1.0]}
+        self.average = torch.zeros(())
+        self.counts = np.zeros(2)
+        self.steps = 0
+        self.seen = {1}
+
+    def training_step(self, batch, batch_idx):
+        prediction = self.net(batch[0])
+        loss = F.mse_loss(prediction, batch[1])
+        self.error(prediction.detach(), batch[1])
+        self.collection.update(prediction.detach(), batch[1])
+        self.log("loss", loss, on_epoch=True)
+        self.log_dict({"error": self.error})
+        for logger in self.loggers:
+            logger.experiment.add_scalar("direct", loss.item())
+        self.outputs.append(loss.detach())
+        self.by_name["losses"].append(loss.item())
+        self.by_name["new"] = loss.detach()
+        self.average.mul_(0.9).add_(0.1 * loss.detach())
+        self.counts += 1
+        self.steps += 1
+        self.seen.add(self.steps + 10)
+        self.attribute_of_the_step = loss
+        return {"loss": loss}
+
+    def plain_state(self):
+        return {
+            "sum": self.error.sum_squared_error.clone(),
+            "updates": (self.error._update_count, self.collection["MeanAbsoluteError"]._update_count),
+            "outputs": len(self.outputs),
+            "by_name": {key: list(value) for key, value in self.by_name.items()},
+            "average": self.average.clone(),
+            "counts": self.counts.tolist(),
+            "steps": self.steps,
+            "seen": sorted(self.seen),
+            "attribute": hasattr(self, "attribute_of_the_step"),
+            "modes": [submodule.training for submodule in self.modules()],
+            "buffers": [buffer.clone() for buffer in self.buffers()],
+        }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_training_step_leaves_no_trace_even_when_it_raises(fails):
+    module = Watched()
+    module.net[1].eval()
+    probe = LossProbe(module, [regression_batch()], mode="train")
+    before, attributes = module.plain_state(), set(vars(module))
+    rng = torch.get_rng_state()
+    if fails:
+        module.net[3].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyError("inside")))
+        with pytest.raises(KeyError, match="inside"):
+            probe.gradient()
+    else:
+        probe.gradient()
+        assert probe.loss_source == "training_step"
+    after = module.plain_state()
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert set(vars(module)) == attributes
+    assert torch.equal(rng, torch.get_rng_state())
+    assert all(parameter.grad is None and parameter.is_leaf for parameter in module.parameters())
+    assert all(isinstance(parameter, nn.Parameter) for parameter in module.parameters())
+
+
+def test_diagnostic_loss_goes_before_training_step_and_loss_before_both():
+    class Both(BoringModel):
+        def diagnostic_loss(self, batch):
+            return self.layer(batch).square().mean() + 7.0
+
+    batch = torch.randn(3, 32)
+    assert LossProbe(Both(), [batch]).loss_source == "diagnostic_loss"
+    assert LossProbe(Both(), [batch]).loss() > 7
+    assert LossProbe(Both(), [batch], loss=lambda m, b: m.layer(b).mean()).loss_source == "loss"
+
+
+def test_inference_tensors_and_inference_mode_do_not_stop_the_probe():
+    module = MODULES["mlp"]()
+    with torch.inference_mode():
+        batch = map_tensors(regression_batch(), lambda tensor: tensor * 1.0)
+        probe = LossProbe(module, [batch], loss=mean_square)
+        gradient = probe.gradient()
+    torch.testing.assert_close(
+        gradient.double(), gradient_by_backward(module, [regression_batch()]), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_autocast_around_the_probe_is_off_inside():
+    module = MODULES["mlp"]()
+    probe = LossProbe(module, [regression_batch()], loss=mean_square)
+    plain = probe.gradient()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(probe.gradient(), plain)
+
+
+def test_isolation_is_reentrant_and_ends_with_the_outermost():
+    module = MODULES["mlp"]()
+    weight = module[0].weight
+    probe = LossProbe(module, [regression_batch()], loss=mean_square)
+    with probe.isolated():
+        with probe.isolated():
+            assert module[0].weight is probe.parameters["0.weight"]
+        assert module[0].weight is probe.parameters["0.weight"]
+    assert module[0].weight is weight
+
+
+class NoLoss(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def training_step(self, batch):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: LossProbe(ManualOptimBoringModel(), [torch.randn(2, 32)]),
+            ProbeError,
+            "optimizes manually.*diagnostic_loss",
+        ),
+        (
+            lambda: LossProbe(nn.Linear(2, 2), [torch.randn(2, 2)]),
+            TypeError,
+            "neither `diagnostic_loss` nor `training_step`",
+        ),
+        (lambda: LossProbe(BoringModel(), []), ValueError, "`batches`.*empty"),
+        (lambda: LossProbe(BoringModel(), torch.randn(2, 32)), ValueError, "`batches`.*Tensor"),
+        (lambda: LossProbe(nn.ReLU(), [1], loss=mean_square), ValueError, "no parameter that requires a gradient"),
+        (lambda: LossProbe(BoringModel(), [1], parameters="head.*"), ValueError, "matches `parameters`='head"),
+        (lambda: LossProbe(BoringModel(), [1], mode="test"), ValueError, "`mode`"),
+        (lambda: LossProbe(BoringModel(), [1], dtype=torch.float16), ValueError, "`dtype`"),
+        (lambda: LossProbe(BoringModel(), [1], weights=[1.0, 2.0]), ValueError, "2 numbers for 1 batches"),
+        (lambda: LossProbe(BoringModel(), [1], weights=[0.0]), ValueError, "not all zero"),
+        (lambda: LossProbe(BoringModel(), [1], loss="mse"), TypeError, "`loss` is a callable"),
+        (lambda: LossProbe(nn.LazyLinear(2), [1], loss=mean_square), ProbeError, "no shape yet"),
+        (lambda: LossProbe(nn.Linear(2, 2, device="meta"), [1], loss=mean_square), ProbeError, "meta device"),
+        (lambda: LossProbe(NoLoss(), [torch.randn(2, 2)]).loss(), ProbeError, "returned NoneType"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused_with_the_remedy(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda m, b: m(b[0]), "must be one real number"),
+        (lambda m, b: mean_square(m, b).detach(), "has no graph"),
+        (lambda m, b: torch.ones(2, requires_grad=True).sum(), "does not depend on any"),
+    ],
+)
+def test_losses_that_cannot_be_differentiated_are_refused(loss, message):
+    with pytest.raises(ProbeError, match=message):
+        LossProbe(MODULES["mlp"](), [regression_batch()], loss=loss).gradient()
