@@ -1,0 +1,383 @@
+"""What all diagnostics share: when to measure, on which batches, where the result goes, what happens on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_regimes.batches import captured, same_tensors, tensors_of
+from lightning_regimes.callbacks.overhead_budget import OverheadBudget
+from lightning_regimes.callbacks.training_clock import training_clock
+from lightning_regimes.isolation import Mode, preserved_rng
+from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
+from lightning_regimes.recording import Journal, Record, emit, logged_step, read_records, records_directory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Probe batches up to this size travel in checkpoints, so that a resumed run measures on the same ones.
+_MAX_SAVED_BYTES = 16 * 2**20
+# What the trial of a diagnostic may cost, in gradients of the training.
+_GRADIENTS_PER_TRIAL = 4
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a diagnostic found; the fields are those of :class:`lightning_regimes.recording.Record`."""
+
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+    histograms: tuple[str, ...] = ()
+
+
+class Diagnostic(L.Callback):
+    """Measures something about the training loss while training goes on as if nobody looked.
+
+    Without an explicit period, a diagnostic spends ``overhead_budget`` of the training time: it times training and
+    one unit of its own work, and measures whenever what has accrued covers a measurement. Everything it measures is
+    appended to ``<run directory>/regimes/records.jsonl`` and then sent to the trainer's loggers.
+
+    Args:
+        every_n_steps: measure after every n optimizer steps, in place of the budget.
+        every_n_epochs: measure at the end of every n-th epoch, in place of the budget.
+        at_start: measure before training changes the weights, as soon as the probe's batches are there.
+        at_end: measure when training ends.
+        overhead_budget: share of the training time to spend; 0 measures at explicit times only.
+        num_batches: how many of the first training batches to measure on. They are copied and kept.
+        loss: as for :class:`~lightning_regimes.LossProbe`.
+        parameters: as for :class:`~lightning_regimes.LossProbe`.
+        mode: as for :class:`~lightning_regimes.LossProbe`.
+        double_precision: evaluate the loss in float64.
+        on_error: ``"early"`` raises what is known to be wrong before training and only warns during it, ``"warn"``
+            never raises, ``"raise"`` always does.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    name: ClassVar[str]
+    """First part of the keys of everything that the diagnostic records."""
+
+    def __init__(
+        self,
+        *,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        at_start: bool = False,
+        at_end: bool = False,
+        overhead_budget: float = 0.05,
+        num_batches: int = 1,
+        loss: LossFunction | None = None,
+        parameters: ParameterFilter | None = None,
+        mode: Mode = "eval",
+        double_precision: bool = False,
+        on_error: Literal["early", "warn", "raise"] = "early",
+    ) -> None:
+        for option, value in (
+            ("every_n_steps", every_n_steps),
+            ("every_n_epochs", every_n_epochs),
+            ("num_batches", num_batches),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"`{option}` is at least 1, got {value}")
+        if on_error not in ("early", "warn", "raise"):
+            raise ValueError(f"`on_error` is 'early', 'warn' or 'raise', got {on_error!r}")
+        self.every_n_steps = every_n_steps
+        self.every_n_epochs = every_n_epochs
+        self.at_start = at_start
+        self.at_end = at_end
+        self.num_batches = num_batches
+        self.on_error = on_error
+        self._sources: dict[str, Any] = {"loss": loss, "parameters": parameters}
+        self.mode: Mode = mode
+        self._dtype = torch.float64 if double_precision else None
+        self.budget = OverheadBudget(overhead_budget)
+        self._budgeted = overhead_budget > 0 and every_n_steps is None and every_n_epochs is None
+        self._enabled = True
+        self._batches: list[Any] = []
+        self._num_seen = 0
+        self._journal: Journal | None = None
+        self._restored_directory: str | None = None
+        self._training_before = 0.0
+        self._num_measurements = 0
+        self.num_train_batches = 0
+        self._num_gradients = 0
+        self._last_global_step = -1
+        self._warned: set[str] = set()
+
+    # What a diagnostic defines
+
+    @abstractmethod
+    def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
+        """Return what there is to record; called inside ``probe.isolated()``."""
+
+    @abstractmethod
+    def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
+        """Do the setup and one unit of the work, inside ``probe.isolated()``; return the seconds of the unit."""
+
+    @abstractmethod
+    def expected_units(self) -> int:
+        """Return how many units a measurement takes, as far as is known before the first."""
+
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
+        """Raise ValueError or ProbeError for what is known to be wrong before training."""
+
+    def on_batch_captured(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called when a batch for the probe has been captured, before the step on it."""
+
+    # Hooks
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check what can be checked before training."""
+        self._enabled = True
+        try:
+            if trainer.world_size > 1:
+                raise ProbeError(
+                    f"{type(self).__name__} works in one process and this training has {trainer.world_size}; "
+                    "train on one device, or leave the callback out"
+                )
+            self.check(trainer, pl_module, check_module(pl_module, **self._sources))
+        except (ValueError, TypeError, ProbeError) as error:
+            if self.on_error != "warn":
+                raise
+            self.warn(f"{type(self).__name__} is off: {error}")
+            self._enabled = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock, and open the journal: that of the interrupted run when a checkpoint is resumed."""
+        # Not earlier: only now does the trainer know at which step it resumes.
+        if self._enabled and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._open_journal(trainer)
+        training_clock(trainer).restart()
+        self._training_before = self.budget.training
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Capture the first batches; measure once they are there, if asked to."""
+        if not self._enabled or self._num_seen >= self.num_batches:
+            return
+        self._num_seen += 1
+        with training_clock(trainer).paused(pl_module.device), preserved_rng():
+            # Full-batch training shows the same batch over and over.
+            if not any(same_tensors(batch, earlier) for earlier in self._batches):
+                self._batches.append(captured(batch))
+                with self._tolerated(f"skipped what it does with batch {batch_idx}"):
+                    self.on_batch_captured(trainer, pl_module)
+        if self._num_seen == self.num_batches and self.at_start and self._num_measurements == 0:
+            self._measure(trainer, pl_module)
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count evaluations of the gradient: an optimizer such as L-BFGS takes many of them in a step."""
+        self._num_gradients += 1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure if the period or the budget says so."""
+        self.num_train_batches += 1
+        if not self._enabled or not self._batches:
+            return
+        if self.every_n_steps is not None:
+            # Counted in periods passed, since several optimizers advance the step by more than one.
+            if trainer.global_step // self.every_n_steps > max(self._last_global_step, 0) // self.every_n_steps:
+                self._measure(trainer, pl_module)
+        elif self._budgeted:
+            self._update_budget(trainer)
+            gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)
+            if self.budget.grants_trial(_GRADIENTS_PER_TRIAL * gradient):
+                self._try(trainer, pl_module)
+            elif self.budget.grants_measurement():
+                self._measure(trainer, pl_module)
+        if trainer.fast_dev_run and self._num_measurements == 0:  # type: ignore[attr-defined]
+            self._measure(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure if the period says so."""
+        if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure if asked to; otherwise say so when the budget was too small for any measurement."""
+        if self.at_end:
+            self._measure(trainer, pl_module)
+        self._update_budget(trainer)
+        if self._enabled and self._budgeted and self._num_measurements == 0:
+            known = "" if self.budget.prediction is None else f" and a measurement takes {self.budget.prediction:.2g} s"
+            self.warn(
+                f"{type(self).__name__} measured nothing: training took {self.budget.training:.2g} s, of which "
+                f"{self.budget.fraction:.3g} may be spent{known}. Set `at_end=True` or a period, or raise "
+                "`overhead_budget`.",
+                once="budget",
+            )
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, in plain numbers and tensors; the probe's batches if they are small."""
+        state: dict[str, Any] = {
+            "num_measurements": self._num_measurements,
+            "num_train_batches": self.num_train_batches,
+            "num_gradients": self._num_gradients,
+            "training_seconds": self.budget.training,
+            "spent_seconds": self.budget.spent,
+            "prediction_seconds": self.budget.prediction,
+            "directory": None if self._journal is None else str(self._journal.directory.absolute()),
+        }
+        if _is_plain(self._batches) and _num_bytes(self._batches) <= _MAX_SAVED_BYTES:
+            state |= {"batches": self._batches, "num_seen": self._num_seen}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        self._num_measurements = state_dict["num_measurements"]
+        self.num_train_batches = state_dict["num_train_batches"]
+        self._num_gradients = state_dict["num_gradients"]
+        self.budget.training = state_dict["training_seconds"]
+        self.budget.spent = state_dict["spent_seconds"]
+        self.budget.prediction = state_dict["prediction_seconds"]
+        self._restored_directory = state_dict["directory"]
+        self._batches = state_dict.get("batches", [])
+        self._num_seen = state_dict.get("num_seen", 0)
+
+    def _open_journal(self, trainer: L.Trainer) -> None:
+        directory = records_directory(trainer)
+        if self._restored_directory is None:
+            self._journal = Journal(directory)
+            return
+        interrupted = Journal(self._restored_directory)
+        self._journal = interrupted if interrupted.path.is_file() else Journal(directory)
+        self._journal.resume(trainer.global_step)
+        if self._journal.path.is_file():
+            records = read_records(self._journal.directory.parent)
+            steps = [record.global_step for record in records if record.diagnostic == self.name]
+            self._last_global_step = max(steps, default=-1)
+
+    # Measuring
+
+    def probe(self, pl_module: L.LightningModule) -> LossProbe:
+        """Return a probe at the module's present parameters, on the captured batches."""
+        return LossProbe(pl_module, self._batches, mode=self.mode, dtype=self._dtype, **self._sources)
+
+    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._enabled or not self._batches or trainer.global_step == self._last_global_step:
+            return
+        self._last_global_step = trainer.global_step
+        self._update_budget(trainer)
+        with training_clock(trainer).paused(pl_module.device), preserved_rng():
+            start = time.perf_counter()
+            measurement: Measurement | None = None
+            with self._tolerated(f"skipped its measurement at step {trainer.global_step}"):
+                probe = self.probe(pl_module)
+                with probe.isolated():
+                    measurement = self.measure(probe, trainer, pl_module)
+            seconds = time.perf_counter() - start
+            self.budget.measured(seconds)
+            if measurement is not None:
+                self._num_measurements += 1
+                self._record(trainer, pl_module, measurement, seconds)
+            self.budget.spent += time.perf_counter() - start - seconds
+
+    @contextlib.contextmanager
+    def _tolerated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            cause = f"{type(error).__name__}: {error}"
+            self.warn(f"{type(self).__name__} {what}, training goes on: {cause}", once=cause)
+
+    def _record(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, measurement: Measurement, seconds: float
+    ) -> None:
+        own = {f"{self.name}/seconds": seconds, f"{self.name}/overhead": self.budget.overhead}
+        record = Record(
+            diagnostic=self.name,
+            step=logged_step(trainer),
+            global_step=trainer.global_step,
+            epoch=trainer.current_epoch,
+            scalars={**measurement.scalars, **own},
+            text=measurement.text,
+            arrays=measurement.arrays,
+            context={**measurement.context, "num_batches": len(self._batches)},
+            figures=measurement.figures,
+            histograms=measurement.histograms,
+        )
+        if self._journal is not None and trainer.is_global_zero:
+            self._journal.append(record)
+        emit(trainer, pl_module, record)
+
+    def _try(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        with training_clock(trainer).paused(pl_module.device), preserved_rng():
+            start = time.perf_counter()
+            unit: float | None = None
+            with self._tolerated("is off"):
+                probe = self.probe(pl_module)
+                with probe.isolated():
+                    unit = self.try_unit(probe, trainer, pl_module)
+            seconds = time.perf_counter() - start
+        if unit is None:
+            self._enabled = False
+            return
+        setup = max(seconds - unit, 0.0)
+        self.budget.tried(setup=setup, unit=unit, units=self.expected_units())
+        self._warn_if_unaffordable(trainer)
+
+    def _update_budget(self, trainer: L.Trainer) -> None:
+        self.budget.training = self._training_before + training_clock(trainer).seconds
+
+    def _warn_if_unaffordable(self, trainer: L.Trainer) -> None:
+        training = self.budget.training / self.num_train_batches * _total_batches(trainer)
+        prediction = self.budget.prediction
+        if prediction is not None and self.budget.fraction * training < self.budget.spent + prediction:
+            self.warn(
+                f"{type(self).__name__} will not fit into its budget before training ends: one measurement takes about "
+                f"{prediction:.2g} s, and {self.budget.fraction:.3g} of the {training:.2g} s of training is "
+                f"{self.budget.fraction * training:.2g} s. Set `overhead_budget` to at least "
+                f"{(self.budget.spent + prediction) / training:.2g}, or `at_end=True` or a period.",
+                once="budget",
+            )
+
+    def warn(self, message: str, *, once: str | None = None) -> None:
+        """Warn, at most once for the same message or the same ``once``."""
+        if (once or message) not in self._warned:
+            self._warned.add(once or message)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _total_batches(trainer: L.Trainer) -> float:
+    """How many batches the training will see in all, infinite where it does not end by count."""
+    by_steps, by_epochs = math.inf, math.inf
+    if trainer.max_steps is not None and trainer.max_steps >= 0:
+        by_steps = trainer.max_steps * trainer.accumulate_grad_batches
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        by_epochs = trainer.max_epochs * trainer.num_training_batches
+    return min(by_steps, by_epochs)
+
+
+def _is_plain(batch: Any) -> bool:
+    """Whether a checkpoint that holds it can be loaded without trusting it."""
+    if isinstance(batch, dict):
+        return type(batch) is dict and all(isinstance(key, str) and _is_plain(value) for key, value in batch.items())
+    if isinstance(batch, list | tuple):
+        return type(batch) in (list, tuple) and all(_is_plain(value) for value in batch)
+    return batch is None or type(batch) in (Tensor, str, int, float, bool)
+
+
+def _num_bytes(batch: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(batch))

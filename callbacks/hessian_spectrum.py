@@ -1,0 +1,183 @@
+"""The top of the Hessian's spectrum, its trace and its lower end, while training goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.curvature import HessianOperator, eigsh, gap_index, stability_threshold, trace
+from lightning_regimes.probe import LossProbe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Eigenvectors of earlier steps save products only while they still point the same way.
+_WARM_STEPS = 20
+# A warm start can follow an eigenvector that is no longer among the first; a cold one now and then finds out.
+_WARM_RUNS = 10
+
+
+class HessianSpectrum(Diagnostic):
+    r"""Records :math:`\lambda_1 \ge \dots \ge \lambda_k`, :math:`\lambda_\min` and the trace of the Hessian.
+
+    Beside them: how far the sharpness :math:`\lambda_1` is from the stability threshold of the optimizer (2/η for
+    gradient descent; Cohen et al. 2021, arXiv:2103.00065), where the spectrum has its largest gap, residuals and
+    standard errors, and what it took in matrix-vector products.
+
+    Args:
+        k: number of top eigenvalues.
+        tol: relative residual at which they count as converged; their error is about its square.
+        num_trace_samples: random vectors for the part of the trace that the top eigenvalues leave; 0 for no trace.
+        resolve_minimum: spend what it takes for :math:`\lambda_\min` to converge as well. Otherwise it comes from the
+            same Krylov space, as an upper bound with its residual.
+        options: as for :class:`~lightning_regimes.callbacks.diagnostic.Diagnostic`.
+    """
+
+    name: ClassVar[str] = "hessian"
+
+    def __init__(
+        self,
+        k: int = 5,
+        *,
+        tol: float = 1e-3,
+        num_trace_samples: int = 10,
+        resolve_minimum: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if k < 1:
+            raise ValueError(f"`k` is at least 1, got {k}")
+        if not 0 < tol < 1:
+            raise ValueError(f"`tol` lies between 0 and 1, got {tol}")
+        if num_trace_samples < 0 or num_trace_samples == 1:
+            raise ValueError(
+                f"`num_trace_samples` is 0 or at least 2, which a standard error takes, got {num_trace_samples}"
+            )
+        self.k = k
+        self.tol = tol
+        self.num_trace_samples = num_trace_samples
+        self.resolve_minimum = resolve_minimum
+        self._vectors: Tensor | None = None
+        self._vectors_step = 0
+        self._num_warm_runs = 0
+        self._history: list[tuple[int, list[float]]] = []
+
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
+        """Require at least ``k`` parameters."""
+        if self.k > num_parameters:
+            raise ValueError(
+                f"`k`={self.k} eigenvalues of a Hessian with {num_parameters} parameters do not exist; lower `k`"
+            )
+
+    def expected_units(self) -> int:
+        """Matrix-vector products for the eigenvalues, as measured on networks of all kinds, and for the trace."""
+        return 12 + 4 * self.k + self.num_trace_samples
+
+    def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
+        """Build the graph of the gradient and take one product."""
+        with HessianOperator(probe) as operator:
+            vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
+            start = time.perf_counter()
+            operator @ vector
+            return time.perf_counter() - start
+
+    def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
+        """Compute the spectrum and put the optimizer beside it."""
+        with HessianOperator(probe) as operator:
+            pairs = eigsh(
+                operator,
+                self.k,
+                tol=self.tol,
+                start=self._start(trainer.global_step),
+                resolve_opposite=self.resolve_minimum,
+            )
+            values = pairs.values.double().cpu().numpy()
+            scalars = {f"hessian/lambda_{index}": float(value) for index, value in enumerate(values, start=1)}
+            scalars |= {
+                "hessian/lambda_min": pairs.opposite_value,
+                "hessian/lambda_min_residual": pairs.opposite_residual,
+                "hessian/residual_max": float(pairs.residuals.max()),
+                "hessian/converged": float(pairs.converged),
+            }
+            if self.num_trace_samples:
+                estimate = trace(operator, method="deflated", num_samples=self.num_trace_samples, eigenpairs=pairs)
+                scalars |= {
+                    "hessian/trace": estimate.value,
+                    "hessian/trace_standard_error": estimate.standard_error,
+                }
+            scalars["hessian/num_matvecs"] = operator.num_matvecs
+        self._keep(pairs.vectors, trainer.global_step)
+        if values[0] > 0:
+            scalars["hessian/negative_ratio"] = max(-pairs.opposite_value, 0.0) / float(values[0])
+        if self.k > 1:
+            scalars["hessian/gap_index"] = gap_index(pairs.values)
+        stability, context = self._stability(trainer, float(values[0]))
+        self._history.append((trainer.global_step, [float(value) for value in values]))
+        history, threshold = list(self._history), stability.get("hessian/stability_threshold")
+        return Measurement(
+            scalars=scalars | stability,
+            arrays={"hessian/eigenvalues": values},
+            context=context | {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol},
+            figures={"hessian/spectrum": lambda: draw_spectrum(history, threshold)},
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule and the eigenvalues so far."""
+        return super().state_dict() | {"eigenvalue_history": list(self._history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        super().load_state_dict(state_dict)
+        self._history = [(step, list(values)) for step, values in state_dict["eigenvalue_history"]]
+
+    def _start(self, step: int) -> Tensor | None:
+        if self._vectors is None or step - self._vectors_step > _WARM_STEPS or self._num_warm_runs >= _WARM_RUNS:
+            self._num_warm_runs = 0
+            return None
+        self._num_warm_runs += 1
+        return self._vectors
+
+    def _keep(self, vectors: Tensor, step: int) -> None:
+        # With one or two vectors a warm start can lock onto the wrong eigenvector where eigenvalues cross.
+        if self.every_n_steps is not None and self.every_n_steps <= _WARM_STEPS and self.k >= 3:
+            self._vectors, self._vectors_step = vectors, step
+
+    def _stability(self, trainer: L.Trainer, sharpness: float) -> tuple[dict[str, float], dict[str, Any]]:
+        optimizers = trainer.optimizers
+        if len(optimizers) != 1:
+            return {}, {"stability": f"{len(optimizers)} optimizers share the parameters"}
+        stability = stability_threshold(optimizers[0])
+        context = {"optimizer": type(optimizers[0]).__name__}
+        if stability.value is None or not math.isfinite(stability.value):
+            return {}, context | {"stability": stability.reason or "the learning rate is zero"}
+        if stability.curvature != "hessian":
+            reason = f"{context['optimizer']} is judged by the {stability.curvature}, below {stability.value:.3g}"
+            return {}, context | {"stability": reason}
+        scalars = {
+            "hessian/stability_threshold": stability.value,
+            "hessian/sharpness_ratio": sharpness / stability.value,
+        }
+        return scalars, context
+
+
+def draw_spectrum(history: list[tuple[int, list[float]]], threshold: float | None) -> Figure:
+    """Draw eigenvalues over steps; the line at which the optimizer stops being stable, if there is one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    steps = [step for step, _ in history]
+    for index in range(max(len(values) for _, values in history)):
+        values = [values[index] if index < len(values) else float("nan") for _, values in history]
+        axes.plot(steps, values, marker="o", markersize=3, label=f"λ{index + 1}")
+    if threshold is not None:
+        axes.axhline(threshold, color="0.4", linestyle="--", label="stability threshold")
+    axes.set(xlabel="optimizer step", ylabel="eigenvalue", yscale="symlog", title="top of the Hessian's spectrum")
+    axes.legend(fontsize="small")
+    return figure

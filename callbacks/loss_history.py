@@ -1,0 +1,57 @@
+"""A training loss over all steps in bounded memory, kept on the device so that collecting it never waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class LossHistory:
+    """Losses at evenly spaced steps; when full, every second one is dropped and the spacing doubles.
+
+    Args:
+        capacity: largest number of losses kept, at least 2; at least half as many cover the whole training.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        if capacity < 2:
+            raise ValueError(f"`capacity` is at least 2, got {capacity}")
+        self.capacity = capacity
+        self._spacing = 1
+        self._steps: list[int] = []
+        self._losses: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def append(self, step: int, loss: Tensor) -> None:
+        """Take the loss of a step, a scalar tensor on any device; steps increase."""
+        if step % self._spacing:
+            return
+        self._steps.append(step)
+        self._losses.append(loss.detach().clone())
+        if len(self._steps) > self.capacity:
+            self._spacing *= 2
+            kept = [index for index, step in enumerate(self._steps) if step % self._spacing == 0]
+            self._steps = [self._steps[index] for index in kept]
+            self._losses = [self._losses[index] for index in kept]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps and losses as vectors of one length."""
+        if not self._steps:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        return np.asarray(self._steps), torch.stack(self._losses).double().cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers and tensors."""
+        steps, losses = self.arrays()
+        return {"spacing": self._spacing, "steps": torch.as_tensor(steps), "losses": torch.as_tensor(losses)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self._spacing = state_dict["spacing"]
+        self._steps = state_dict["steps"].tolist()
+        self._losses = list(state_dict["losses"].unbind())

@@ -1,0 +1,201 @@
+"""Which regime the training is in, on any module, while it runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.callbacks.loss_history import LossHistory
+from lightning_regimes.probe import LossProbe
+from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend
+
+# Names under which people log the training loss on validation data.
+_HELDOUT_METRICS = ("val_loss", "val/loss", "valid_loss", "valid/loss", "validation_loss", "validation/loss")
+
+
+class RegimeDetection(Diagnostic):
+    """Labels the run well-trained, under-trained, over-trained, inconsistent or diverged, with reasons and margin.
+
+    Three numbers decide (see :func:`lightning_regimes.regimes.classify`), each from the best source there is; the
+    record names the source:
+
+    - the training loss, on the captured batches, over a **reference loss**: the module's ``trivial_loss(batch)`` if
+      it has that method, otherwise the loss at initialization on the first batch;
+    - a dimensionless **error**: the module's ``reference_error()``, or the logged metric ``error_metric``;
+    - without an error, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
+      ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``.
+
+    Args:
+        error_metric: name of a logged metric that is a dimensionless error, such as an error rate or a relative norm.
+        heldout_metric: name of a logged metric that is the training loss on held-out data.
+        thresholds: where "low" ends; default :class:`~lightning_regimes.regimes.RegimeThresholds`.
+        at_end: also label the finished run.
+        num_batches: how many different training batches the training loss is evaluated on.
+        options: as for :class:`~lightning_regimes.callbacks.diagnostic.Diagnostic`.
+    """
+
+    name: ClassVar[str] = "regime"
+
+    def __init__(
+        self,
+        *,
+        error_metric: str | None = None,
+        heldout_metric: str | None = None,
+        thresholds: RegimeThresholds | None = None,
+        at_end: bool = True,
+        num_batches: int = 4,
+        **options: Any,
+    ) -> None:
+        super().__init__(at_end=at_end, num_batches=num_batches, **options)
+        self.error_metric = error_metric
+        self.heldout_metric = heldout_metric
+        self.thresholds = thresholds or RegimeThresholds()
+        self._history = LossHistory()
+        self._initial_loss: float | None = None
+        self._initial_step = 0
+
+    def on_batch_captured(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate the loss at initialization, where it has to serve as the reference."""
+        if self._initial_loss is None and not callable(getattr(pl_module, "trivial_loss", None)):
+            self._initial_loss = self.probe(pl_module).loss().item()
+            self._initial_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the loss of the step, and measure if the period or the budget says so."""
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            self._history.append(self.num_train_batches, loss.reshape(()))
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def expected_units(self) -> int:
+        """Training loss, trivial loss and held-out loss, on as many batches."""
+        return 3 * self.num_batches
+
+    def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
+        """Evaluate the loss of one batch."""
+        start = time.perf_counter()
+        probe.batch_loss(0)
+        return time.perf_counter() - start
+
+    def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
+        """Collect the three numbers and classify."""
+        loss = probe.loss().item()
+        reference, reference_source = self._reference_loss(probe, pl_module)
+        error, error_source = self._error(trainer, pl_module)
+        heldout, heldout_source = self._heldout_loss(trainer, pl_module)
+        steps, losses = self._history.arrays()
+        trend = loss_trend(steps, losses)
+        scalars = {
+            "regime/train_loss": loss,
+            "regime/reference_loss": reference,
+            "regime/normalized_loss": loss / reference,
+            "regime/num_evaluations": probe.num_batches * (1 + (reference_source == "trivial_loss")),
+        }
+        scalars |= {} if error is None else {"regime/test_error": error}
+        if heldout is not None:
+            scalars |= {"regime/heldout_loss": heldout, "regime/normalized_heldout_loss": heldout / reference}
+        scalars |= {} if trend is None else {"regime/loss_trend": trend}
+        context: dict[str, Any] = {
+            "loss_source": probe.loss_source,
+            "reference_source": reference_source,
+            "evidence_source": error_source or heldout_source,
+            "thresholds": {"fit": self.thresholds.fit, "error": self.thresholds.error},
+        }
+        arrays = {"regime/loss_history_steps": steps, "regime/loss_history": losses}
+        text: dict[str, str] = {}
+        if error is None and heldout is None and loss / reference <= self.thresholds.fit:
+            context["reasons"] = [self._without_evidence(trainer)]
+        else:
+            report = classify(
+                loss,
+                reference_loss=reference,
+                error=error,
+                heldout_loss=heldout,
+                loss_trend=trend,
+                thresholds=self.thresholds,
+            )
+            text["regime/label"] = report.label.name
+            scalars |= {
+                "regime/id": int(report.label),
+                "regime/margin": report.margin,
+                "regime/agreement": report.agreement,
+                "regime/provisional": float(report.provisional),
+            }
+            context |= {"reasons": list(report.reasons), "guidance": guidance(report)}
+        return Measurement(scalars=scalars, text=text, arrays=arrays, context=context)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule, the loss history and the loss at initialization."""
+        state = {"history": self._history.state_dict(), "initial_loss": self._initial_loss}
+        return super().state_dict() | state | {"initial_step": self._initial_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        super().load_state_dict(state_dict)
+        self._history.load_state_dict(state_dict["history"])
+        self._initial_loss = state_dict["initial_loss"]
+        self._initial_step = state_dict["initial_step"]
+
+    def _reference_loss(self, probe: LossProbe, pl_module: L.LightningModule) -> tuple[float, str]:
+        trivial_loss = getattr(pl_module, "trivial_loss", None)
+        if callable(trivial_loss):
+            return probe.average(trivial_loss).item(), "trivial_loss"
+        if self._initial_loss is None or not math.isfinite(self._initial_loss) or self._initial_loss <= 0:
+            raise ValueError(
+                f"the loss at initialization, {self._initial_loss}, cannot serve as the reference; give the module a "
+                "method `trivial_loss(batch)` that returns the positive loss of a trivial predictor"
+            )
+        return self._initial_loss, f"loss at step {self._initial_step}"
+
+    def _error(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[float | None, str | None]:
+        if self.error_metric is not None:
+            value = _logged(trainer, self.error_metric)
+            return (None, None) if value is None else (value, self.error_metric)
+        reference_error = getattr(pl_module, "reference_error", None)
+        if callable(reference_error):
+            return _number(reference_error()), "reference_error"
+        return None, None
+
+    def _heldout_loss(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[float | None, str | None]:
+        if self.heldout_metric is None:
+            heldout_loss = getattr(pl_module, "heldout_loss", None)
+            if callable(heldout_loss):
+                return _number(heldout_loss()), "heldout_loss"
+        for name in _HELDOUT_METRICS if self.heldout_metric is None else (self.heldout_metric,):
+            value = _logged(trainer, name)
+            if value is not None:
+                return value, name
+        return None, None
+
+    def _without_evidence(self, trainer: L.Trainer) -> str:
+        reason = (
+            "the data is fitted; an error or a held-out loss is needed to tell well-trained from over-trained: name a "
+            "logged metric by `error_metric` or `heldout_metric`"
+        )
+        named = self.error_metric or self.heldout_metric
+        if named is not None:
+            logged = ", ".join(sorted(trainer.logged_metrics)) or "nothing"
+            reason = f"the metric {named!r} has not been logged yet; so far: {logged}"
+        self.warn(f"RegimeDetection gives no label: {reason}", once="evidence")
+        return reason
+
+
+def _logged(trainer: Any, name: str) -> float | None:
+    # Not `trainer.callback_metrics`: reading that property computes the user's unfinished metrics.
+    connector = trainer._logger_connector
+    for metrics in (connector._callback_metrics, connector._logged_metrics):
+        if name in metrics:
+            return _number(metrics[name])
+    return None
+
+
+def _number(value: Tensor | float) -> float:
+    return float(value.detach().double().item() if isinstance(value, Tensor) else torch.tensor(value).item())

@@ -1,0 +1,152 @@
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_regimes.callbacks import RegimeDetection
+from lightning_regimes.recording import read_records
+
+TRUE_WEIGHT = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+def linear_data(size, seed, noise=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, 3, generator=generator)
+    return TensorDataset(x, x @ TRUE_WEIGHT.T + noise * torch.randn(size, 1, generator=generator))
+
+
+class Regression(L.LightningModule):
+    def __init__(self, lr=0.1, features=3):
+        super().__init__()
+        self.linear = nn.Linear(features, 1, bias=False)
+        self.lr = lr
+
+    def training_step(self, batch, batch_idx):
+        loss = F.mse_loss(self.linear(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Validated(Regression):
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.mse_loss(self.linear(batch[0]), batch[1]))
+        self.log("relative", (self.linear(batch[0]) - batch[1]).norm() / batch[1].norm())
+
+
+class Informed(Regression):
+    """Offers all three numbers itself."""
+
+    def trivial_loss(self, batch):
+        return batch[1].square().mean()
+
+    def heldout_loss(self):
+        x, y = linear_data(50, seed=9).tensors
+        return F.mse_loss(self.linear(x), y)
+
+    def reference_error(self):
+        return (self.linear.weight - TRUE_WEIGHT).norm() / TRUE_WEIGHT.norm()
+
+
+def fit(tmp_path, model, callback, *, data=None, epochs=10, val=True):
+    torch.manual_seed(0)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=epochs,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[callback],
+    )
+    data = data or linear_data(64, seed=0)
+    trainer.fit(
+        model,
+        DataLoader(data, batch_size=16),
+        DataLoader(linear_data(64, seed=1), batch_size=64) if val and isinstance(model, Validated) else None,
+    )
+    (path,) = tmp_path.rglob("records.jsonl")
+    return read_records(path.parent.parent), data
+
+
+def test_numbers_and_sources_of_a_module_that_offers_everything(tmp_path):
+    model = Informed()
+    records, data = fit(tmp_path, model, RegimeDetection(overhead_budget=0))
+    (record,) = records
+    x, y = data.tensors
+    with torch.no_grad():
+        loss = F.mse_loss(model.linear(x), y).item()
+        error = model.reference_error().item()
+        heldout = model.heldout_loss().item()
+    reference = y.square().mean().item()
+    assert record.scalars["regime/train_loss"] == pytest.approx(loss, rel=1e-4)
+    assert record.scalars["regime/reference_loss"] == pytest.approx(reference, rel=1e-6)
+    assert record.scalars["regime/normalized_loss"] == pytest.approx(loss / reference, rel=1e-4)
+    assert record.scalars["regime/test_error"] == pytest.approx(error, rel=1e-5)
+    assert record.scalars["regime/heldout_loss"] == pytest.approx(heldout, rel=1e-4)
+    assert record.text["regime/label"] == "WELL_TRAINED"
+    assert record.context["reference_source"] == "trivial_loss"
+    assert record.context["evidence_source"] == "reference_error"
+    assert record.context["reasons"][0].startswith("training loss / reference loss")
+    assert record.context["num_batches"] == 4
+    losses = record.arrays["regime/loss_history"]
+    assert len(losses) == 40
+    assert losses[0] > 100 * losses[-1]
+
+
+def test_without_methods_the_loss_at_initialization_and_a_usual_metric_serve(tmp_path):
+    model = Validated()
+    torch.manual_seed(0)
+    first = [t[:16] for t in linear_data(64, seed=0).tensors]
+    with torch.no_grad():
+        initial = F.mse_loss(model.linear(first[0]), first[1]).item()
+    records, _ = fit(tmp_path, model, RegimeDetection(overhead_budget=0))
+    (record,) = records
+    assert record.scalars["regime/reference_loss"] == pytest.approx(initial, rel=1e-6)
+    assert record.context["reference_source"] == "loss at step 0"
+    assert record.context["evidence_source"] == "val_loss"
+    assert record.text["regime/label"] == "WELL_TRAINED"
+
+
+def test_too_few_noisy_samples_end_over_trained(tmp_path):
+    few = linear_data(2, seed=0, noise=2.0)
+    records, _ = fit(tmp_path, Validated(), RegimeDetection(overhead_budget=0), data=few, epochs=400)
+    assert records[-1].text["regime/label"] == "OVER_TRAINED"
+
+
+def test_too_few_steps_end_under_trained_and_provisional_while_the_loss_falls(tmp_path):
+    records, _ = fit(
+        tmp_path, Validated(lr=2e-3), RegimeDetection(error_metric="relative", overhead_budget=0), epochs=15
+    )
+    (record,) = records
+    assert record.text["regime/label"] == "UNDER_TRAINED"
+    assert record.context["evidence_source"] == "relative"
+    assert record.scalars["regime/loss_trend"] < 0
+
+
+def test_a_diverging_run_is_labelled_and_goes_on(tmp_path):
+    records, _ = fit(tmp_path, Validated(lr=1e6), RegimeDetection(every_n_epochs=2))
+    assert {record.text["regime/label"] for record in records[1:]} == {"DIVERGED"}
+    assert not records[-1].scalars["regime/train_loss"] < float("inf")
+
+
+def test_a_fitted_run_without_evidence_gets_no_label_but_the_remedy(tmp_path):
+    with pytest.warns(RuntimeWarning, match="gives no label: .*error_metric"):
+        records, _ = fit(tmp_path, Regression(), RegimeDetection(overhead_budget=0))
+    assert "regime/label" not in records[-1].text
+    assert records[-1].scalars["regime/normalized_loss"] < 0.025
+
+
+def test_a_metric_that_was_never_logged_is_named_with_those_that_were(tmp_path):
+    with pytest.warns(RuntimeWarning, match="'val_los' has not been logged yet"):
+        fit(tmp_path, Validated(), RegimeDetection(heldout_metric="val_los", overhead_budget=0))
+
+
+def test_the_same_full_batch_is_kept_once(tmp_path):
+    data = linear_data(16, seed=0)
+    records, _ = fit(tmp_path, Informed(), RegimeDetection(num_batches=4, overhead_budget=0), data=data)
+    assert records[-1].context["num_batches"] == 1
