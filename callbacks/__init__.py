@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Diagnostic", "FieldSnapshot", "HessianSpectrum", "Measurement", "RegimeDetection"]
+__all__ = ["Diagnostic", "FieldSnapshot", "HessianSpectrum", "Measurement", "RandomState", "RegimeDetection"]
 
 _SUBMODULES = {
     "Diagnostic": "diagnostic",
     "FieldSnapshot": "field_snapshot",
     "HessianSpectrum": "hessian_spectrum",
     "Measurement": "diagnostic",
+    "RandomState": "random_state",
     "RegimeDetection": "regime_detection",
 }
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
+    from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
 
 

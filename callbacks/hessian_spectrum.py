@@ -77,7 +77,7 @@ class HessianSpectrum(Diagnostic):
 
     def expected_units(self) -> int:
         """Matrix-vector products for the eigenvalues, as measured on networks of all kinds, and for the trace."""
-        return 12 + 4 * self.k + self.num_trace_samples
+        return 12 + 3 * self.k + self.num_trace_samples
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
         """Build the graph of the gradient and take one product."""

@@ -16,7 +16,7 @@ LAYERS = [
     {"recording", "metrics", "networks", "optim", "graph", "spectral", "pde", "regimes"},
     {"callbacks", "modules", "datamodules"},
     {"sweep", "dashboard"},
-    {"autoload", "cli"},
+    {"autoload", "command", "cli"},
 ]
 NUMERICS = {"curvature", "landscape", "regimes", "optim", "graph", "spectral", "theory", "pde", "networks"}
 NUMERICS_AND_PROBE = NUMERICS | {"isolation", "batches", "probe"}
@@ -27,7 +27,7 @@ def level(name):
     for index, layer in enumerate(LAYERS):
         if name in layer:
             return index
-    return len(LAYERS) - 1  # what only the command uses
+    raise AssertionError(f"{name} is in no layer")
 
 
 def modules():

@@ -6,17 +6,17 @@ from lightning_regimes.regimes.classification import Regime, RegimeReport
 
 _GUIDANCE = {
     Regime.WELL_TRAINED: (
-        "Nothing has to change; a second-order polish (L-BFGS, or a Newton method with conjugate gradients) "
-        "lowers the error most from here."
+        "Nothing has to change. If the error must fall further, a second-order polish (L-BFGS, or a Newton method with "
+        "conjugate gradients) gains most from here."
     ),
     Regime.UNDER_TRAINED: (
-        "Optimization is the limit, more data is not: raise the difficulty gradually (curriculum), enforce constraints "
-        "with an augmented Lagrangian, or follow Adam by L-BFGS; larger learning rates or more steps help only while "
-        "the loss still falls."
+        "Optimization is the limit; more data will not help. Train longer while the loss still falls; then change the "
+        "optimizer or its learning rate, or the difficulty: Adam followed by L-BFGS, a curriculum, constraints by an "
+        "augmented Lagrangian."
     ),
     Regime.OVER_TRAINED: (
-        "Data is the limit, a better optimizer is not: add or resample data (collocation points), regularize, or "
-        "sample regions in place of points."
+        "Data is the limit; a better optimizer will not help. Add or resample data (for a differential equation, "
+        "collocation points, or regions in place of points), or regularize."
     ),
     Regime.INCONSISTENT: (
         "The error is small although the loss is not: check the weights of the loss terms, and that loss and error "

@@ -1,0 +1,1 @@
+"""What the command `lightning-regimes` does; :mod:`lightning_regimes.cli` is its entry."""

@@ -1,0 +1,115 @@
+"""The report of a run: one HTML file that needs nothing but a browser."""
+
+import html
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning_regimes.dashboard.curvature_history import spectrum_history, trace_history
+from lightning_regimes.dashboard.field_maps import field_maps
+from lightning_regimes.dashboard.loss_curve import loss_curve
+from lightning_regimes.dashboard.panel import Panel
+from lightning_regimes.dashboard.regime_map import regime_map
+from lightning_regimes.dashboard.run_view import RunView
+from lightning_regimes.dashboard.style_sheet import STYLE_SHEET
+from lightning_regimes.dashboard.svg import inline_svg, report_style
+from lightning_regimes.dashboard.tables import cost_table, overview_table, values_table
+from lightning_regimes.dashboard.verdict import verdict_html
+
+_PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
+    lambda run: regime_map([run]),
+    loss_curve,
+    field_maps,
+    spectrum_history,
+    trace_history,
+)
+
+
+def write_report(
+    run_directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write one self-contained HTML page about one or more runs.
+
+    The page holds its figures as inline SVG and refers to nothing on any network. The same records give the same
+    bytes.
+
+    Args:
+        run_directories: Run directories, those that hold ``regimes/records.jsonl``.
+        output: The file; by default ``report.html`` in the first run directory.
+
+    Returns:
+        The file written.
+
+    Raises:
+        FileNotFoundError: If a directory holds no records.
+        ValueError: If there is no directory, or a journal is empty.
+    """
+    if not run_directories:
+        raise ValueError("a report needs at least one run directory.")
+    runs = [RunView(directory) for directory in run_directories]
+    path = Path(output) if output is not None else runs[0].directory / "report.html"
+    with report_style():
+        page = _page(runs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _page(runs: Sequence[RunView]) -> str:
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    overview = ""
+    if len(runs) > 1:
+        together = regime_map(runs)
+        overview = (
+            f'<div class="panels">{_card("Runs", overview_table(runs), wide=together is None)}'
+            f"{_panel(together) if together else ''}</div>"
+        )
+    sections = "".join(_run(run, index) for index, run in enumerate(runs))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)} · training regimes</title>\n<style>{STYLE_SHEET}</style>\n</head>\n"
+        f"<body>\n<main>\n{overview}\n{sections}\n"
+        "<footer>Written by lightning-regimes from the records of the run.</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _run(run: RunView, index: int) -> str:
+    last = run.records[-1]
+    panels = [_panel(panel) for draw in _PANELS if (panel := draw(run))]
+    panels.append(
+        _card(
+            "What the diagnostics cost",
+            cost_table(run)
+            + '<p class="reading">Time spent measuring, and its share of the time spent training; none of it changes '
+            "the training.</p>",
+            wide=True,
+        )
+    )
+    panels.append(_card("Last values", values_table(run), wide=True))
+    configuration = run.directory / "config.yaml"
+    if configuration.is_file():
+        text = html.escape(configuration.read_text(encoding="utf-8"))
+        body = f"<details><summary>config.yaml</summary><pre>{text}</pre></details>"
+        panels.append(_card("Configuration", body, wide=True))
+    return (
+        f'<section class="run" id="run-{index}"><header><h1>{html.escape(run.name)}</h1>'
+        f"<p>{len(run.records)} records up to step {last.step}, epoch {last.epoch}</p></header>\n"
+        f'{verdict_html(run)}\n<div class="panels">{"".join(panels)}</div></section>'
+    )
+
+
+def _panel(panel: Panel) -> str:
+    drawn = "".join(inline_svg(figure, alt) for figure, alt in panel.pictures)
+    pictures = f'<div class="pictures">{drawn}</div>' if len(panel.pictures) > 1 else drawn
+    wide = " wide" if len(panel.pictures) > 1 else ""
+    return (
+        f'<figure class="panel{wide}"><h2>{html.escape(panel.title)}</h2>{pictures}'
+        f"<figcaption>{html.escape(panel.reading)}</figcaption></figure>\n"
+    )
+
+
+def _card(title: str, body: str, *, wide: bool = False) -> str:
+    return f'<div class="panel{" wide" if wide else ""}"><h2>{html.escape(title)}</h2>{body}</div>\n'

@@ -1,0 +1,56 @@
+"""The end of a run on the console: the verdict, and where everything is."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from lightning_regimes.dashboard.number_format import short
+from lightning_regimes.dashboard.run_view import RunView
+from lightning_regimes.recording import RECORDS_FILE, has_records
+
+_COLOURS = {
+    "well-trained": "green",
+    "under-trained": "yellow",
+    "over-trained": "magenta",
+    "inconsistent": "cyan",
+    "diverged": "red",
+}
+
+
+def print_summary(directory: str | os.PathLike[str], *, title: str, console: Console | None = None) -> None:
+    """Print regime, λ₁ and error of a finished run, and the paths of what it left.
+
+    Args:
+        directory: The run directory.
+        title: Name of the experiment.
+        console: Where to print; by default standard output.
+    """
+    console = console or Console()
+    run = Path(directory)
+    if has_records(run):
+        console.print(_verdict(RunView(run), title))
+    for name, path in (
+        ("report", run / "report.html"),
+        ("records", run / RECORDS_FILE),
+        ("W&B run", max(run.glob("wandb/*run-*"), default=None)),
+        ("checkpoint", run / "checkpoints" / "last.ckpt"),
+    ):
+        if path and path.exists():
+            # Unbroken, so that a path can be copied from a narrow terminal.
+            console.print(f"[dim]{name:<11}[/]{path}", soft_wrap=True, highlight=False)
+
+
+def _verdict(run: RunView, title: str) -> Panel:
+    colour = _COLOURS.get(run.label or "", "dim")
+    provisional = " (provisional)" if run.number("regime/provisional") else ""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("[dim]regime[/]", f"[bold {colour}]{run.label or 'no verdict'}[/]{provisional}")
+    for name, key in (("λ₁", "hessian/lambda_1"), ("error", "regime/test_error")):
+        if (value := run.number(key)) is not None:
+            table.add_row(f"[dim]{name}[/]", short(value))
+    if run.verdict and (guidance := run.verdict.context.get("guidance")):
+        table.add_row("[dim]advice[/]", str(guidance))
+    return Panel(table, title=title, border_style=colour, expand=False)

@@ -1,0 +1,75 @@
+"""The report's tables: what the diagnostics cost, and the last value of everything."""
+
+import html
+from collections.abc import Sequence
+
+from lightning_regimes.dashboard.number_format import short
+from lightning_regimes.dashboard.palette import regime_colour
+from lightning_regimes.dashboard.run_view import RunView, generalization
+from lightning_regimes.recording import describe
+
+_ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+
+
+def overview_table(runs: Sequence[RunView]) -> str:
+    """One row a run: its regime and the numbers that decide it."""
+    rows = []
+    for index, run in enumerate(runs):
+        found = generalization(run.verdict) if run.verdict else None
+        numbers = (
+            run.number("regime/normalized_loss"),
+            found[0] if found else None,
+            run.number("regime/margin"),
+            run.number("hessian/lambda_1"),
+        )
+        cells = "".join(f'<td class="number">{"–" if value is None else short(value)}</td>' for value in numbers)
+        colour = f"--regime: var(--{regime_colour(run.label).name})"
+        chip = f'<td class="chip" style="{colour}">{html.escape(run.label or "no verdict")}</td>'
+        rows.append(f'<tr><td><a href="#run-{index}">{html.escape(run.name)}</a></td>{chip}{cells}</tr>')
+    head = _head("run", "regime", "#loss / reference", "#error or held-out", "#margin", "#λ₁")
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+
+
+def cost_table(run: RunView) -> str:
+    """One row a diagnostic: how often it ran, how long, and what that is of the training time."""
+    rows = []
+    for diagnostic in sorted({record.diagnostic for record in run.records}):
+        records = [record for record in run.records if record.diagnostic == diagnostic]
+        seconds = sum(record.scalars.get(f"{diagnostic}/seconds", 0.0) for record in records)
+        work = [
+            (sum(record.scalars.get(f"{diagnostic}/{unit}", 0.0) for record in records), name)
+            for unit, name in (("num_matvecs", "Hessian-vector products"), ("num_evaluations", "evaluations"))
+        ]
+        done = ", ".join(f"{short(count)} {name}" for count, name in work if count) or "–"
+        overhead = run.number(f"{diagnostic}/overhead")
+        share = "–" if overhead is None else f"{100 * overhead:.3g} %"
+        rows.append(
+            f"<tr><td>{html.escape(diagnostic)}</td>"
+            f'<td class="number">{len(records)}</td><td class="number">{short(seconds)} s</td>'
+            f'<td class="number">{share}</td><td>{html.escape(done)}</td></tr>'
+        )
+    head = _head("diagnostic", "#measurements", "#time", "#of training", "work")
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+
+
+def values_table(run: RunView) -> str:
+    """One row a key: its last value and what the vocabulary says about it."""
+    rows = []
+    for key, last in sorted(run.last.items(), key=lambda item: (item[0].partition("/")[0], describe(item[0]).key)):
+        quantity = describe(key)
+        value = html.escape(last.value) if isinstance(last.value, str) else short(last.value)
+        unit = f" {html.escape(quantity.unit)}" if quantity.unit and quantity.unit != "loss" else ""
+        rows.append(
+            f'<tr><td><code>{html.escape(key)}</code></td><td class="number">{value}{unit}</td>'
+            f'<td class="number">{last.step}</td><td>{_ARROWS[quantity.direction]}</td>'
+            f'<td class="meaning">{html.escape(quantity.meaning)}</td></tr>'
+        )
+    head = _head("key", "#last value", "#step", "better", "meaning")
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _head(*titles: str) -> str:
+    cells = "".join(
+        f'<th class="number">{title[1:]}</th>' if title.startswith("#") else f"<th>{title}</th>" for title in titles
+    )
+    return f"<thead><tr>{cells}</tr></thead>"

@@ -1,0 +1,136 @@
+"""The vocabulary: every key that a diagnostic may record, with its unit, its direction and what it means."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+Direction = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One entry of the vocabulary.
+
+    Attributes:
+        key: ``diagnostic/quantity``; ``{i}`` stands for a positive integer.
+        unit: Unit of the value; empty for a pure number.
+        direction: Which way is better, ``"neither"`` where neither is.
+        meaning: What the value says, as one sentence without a full stop.
+    """
+
+    key: str
+    unit: str
+    direction: Direction
+    meaning: str
+
+
+def _cost(diagnostic: str) -> tuple[Quantity, ...]:
+    return (
+        Quantity(f"{diagnostic}/seconds", "s", "lower", "wall time of this measurement"),
+        Quantity(
+            f"{diagnostic}/overhead", "", "lower", "time spent on this diagnostic so far over time spent training"
+        ),
+    )
+
+
+_QUANTITIES = (
+    # Curvature of the training loss.
+    Quantity("hessian/lambda_{i}", "loss", "neither", "i-th largest eigenvalue of the Hessian of the training loss"),
+    Quantity("hessian/lambda_min", "loss", "neither", "smallest (most negative) eigenvalue of the Hessian"),
+    Quantity("hessian/lambda_min_residual", "", "lower", "‖Hv − λv‖ / |λ| of the smallest eigenpair"),
+    Quantity("hessian/trace", "loss", "neither", "trace of the Hessian, the sum of all its eigenvalues"),
+    Quantity("hessian/trace_standard_error", "loss", "lower", "standard error of the estimated trace"),
+    Quantity(
+        "hessian/sharpness_ratio",
+        "",
+        "neither",
+        "λ₁ over the optimizer's stability threshold: near 1 is the edge of stability, above it the step is too large",
+    ),
+    Quantity(
+        "hessian/stability_threshold",
+        "loss",
+        "neither",
+        "curvature above which the optimizer's step diverges on a quadratic (2/η for gradient descent)",
+    ),
+    Quantity("hessian/gap_index", "", "neither", "number of eigenvalues above the widest gap of the spectrum"),
+    Quantity("hessian/gap_ratio", "", "neither", "λ just above the widest gap over λ just below it"),
+    Quantity(
+        "hessian/negative_ratio",
+        "",
+        "lower",
+        "|λ_min| / |λ₁|: how far from a minimum the weights are, 0 where the Hessian is positive semidefinite",
+    ),
+    Quantity("hessian/residual_max", "", "lower", "largest ‖Hv − λv‖ / |λ| among the reported eigenpairs"),
+    Quantity("hessian/converged", "", "higher", "1 where all reported eigenpairs met the tolerance, else 0"),
+    Quantity("hessian/num_matvecs", "", "lower", "Hessian-vector products spent on this measurement"),
+    Quantity("hessian/eigenvalues", "loss", "neither", "the reported eigenvalues, largest first"),
+    Quantity("hessian/spectrum", "", "neither", "picture of the reported eigenvalues"),
+    *_cost("hessian"),
+    # The verdict.
+    Quantity("regime/label", "", "neither", "the training regime that the measurements point to"),
+    Quantity("regime/id", "", "neither", "the training regime as an integer, for loggers that take only numbers"),
+    Quantity("regime/train_loss", "loss", "lower", "training loss on the probe's fixed batches"),
+    Quantity("regime/reference_loss", "loss", "neither", "loss of the trivial predictor on the same batches"),
+    Quantity("regime/normalized_loss", "", "lower", "training loss over the reference loss"),
+    Quantity("regime/test_error", "", "lower", "error against the reference solution or the test set"),
+    Quantity("regime/heldout_loss", "loss", "lower", "the training loss on points that were never trained on"),
+    Quantity("regime/normalized_heldout_loss", "", "lower", "held-out loss over the reference loss"),
+    Quantity(
+        "regime/margin",
+        "e-folds",
+        "higher",
+        "natural logarithm of the factor by which a deciding number would have to change for another label",
+    ),
+    Quantity(
+        "regime/agreement",
+        "",
+        "higher",
+        "share of labels that stay the same when the thresholds are moved up and down",
+    ),
+    Quantity("regime/provisional", "", "lower", "1 where the label may still change as training goes on, else 0"),
+    Quantity("regime/loss_trend", "decades", "lower", "change of log₁₀ of the training loss over its last fifth"),
+    Quantity("regime/num_evaluations", "", "lower", "loss evaluations spent on this measurement"),
+    Quantity("regime/loss_history_steps", "steps", "neither", "steps at which the loss history was sampled"),
+    Quantity("regime/loss_history", "loss", "lower", "training loss at these steps"),
+    *_cost("regime"),
+    # The solution as a picture.
+    Quantity("field/axis_0", "", "neither", "grid coordinates along the first axis of the domain"),
+    Quantity("field/axis_1", "", "neither", "grid coordinates along the second axis of the domain"),
+    Quantity("field/prediction", "", "neither", "the network's solution on the grid"),
+    Quantity("field/reference", "", "neither", "the reference solution on the same grid"),
+    Quantity("field/rel_l2", "", "lower", "‖û − u‖₂ / ‖u‖₂ on the grid"),
+    Quantity("field/num_evaluations", "", "lower", "network evaluations spent on this measurement"),
+    Quantity("field/maps", "", "neither", "pictures of solution, reference and error"),
+    *_cost("field"),
+)
+
+VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity for quantity in _QUANTITIES})
+"""All quantities by key; patterns stand under their pattern."""
+
+_PATTERNS = tuple(
+    (re.compile(re.escape(key).replace(r"\{i\}", "([1-9][0-9]*)")), quantity)
+    for key, quantity in VOCABULARY.items()
+    if "{i}" in key
+)
+
+
+def describe(key: str) -> Quantity:
+    """Look up a key, resolving patterns: ``describe("hessian/lambda_3")`` finds ``hessian/lambda_{i}``.
+
+    Returns:
+        The quantity with ``key`` filled in.
+
+    Raises:
+        ValueError: If the vocabulary has no such key; the message names the nearest ones.
+    """
+    if key in VOCABULARY and "{i}" not in key:
+        return VOCABULARY[key]
+    for pattern, quantity in _PATTERNS:
+        if match := pattern.fullmatch(key):
+            return replace(quantity, key=key, meaning=quantity.meaning.replace("i-th", f"number {match.group(1)}", 1))
+    near = difflib.get_close_matches(key, VOCABULARY, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see lightning_regimes.recording.VOCABULARY."
+    raise ValueError(f"{key!r} is not in the vocabulary of recorded quantities; {hint}")

@@ -1,0 +1,52 @@
+import pytest
+
+from lightning_regimes.recording import VOCABULARY, describe
+
+
+def test_pattern_resolves_to_the_numbered_quantity() -> None:
+    quantity = describe("hessian/lambda_12")
+    assert quantity.key == "hessian/lambda_12"
+    assert quantity.unit == "loss"
+    assert quantity.meaning.startswith("number 12 largest eigenvalue")
+
+
+def test_exact_key_wins_over_the_pattern() -> None:
+    assert "smallest" in describe("hessian/lambda_min").meaning
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "hessian/lambda_0",
+        "hessian/lambda_",
+        "hessian/lambda_1x",
+        "hessian/lambda_{i}",
+        "my/lambda_1",
+        "",
+        "trace",
+    ],
+)
+def test_unknown_keys_are_refused_by_name(key: str) -> None:
+    with pytest.raises(ValueError, match="not in the vocabulary") as error:
+        describe(key)
+    assert repr(key) in str(error.value)
+
+
+def test_refusal_names_the_nearest_key() -> None:
+    with pytest.raises(ValueError, match="did you mean 'hessian/trace'"):
+        describe("hessian/trac")
+
+
+def test_every_entry_stands_under_its_key_and_says_what_it_means() -> None:
+    for key, quantity in VOCABULARY.items():
+        assert quantity.key == key
+        assert quantity.direction in ("lower", "higher", "neither")
+        assert quantity.meaning
+        assert not quantity.meaning.endswith(".")
+
+
+def test_every_diagnostic_tells_its_cost() -> None:
+    diagnostics = {key.split("/")[0] for key in VOCABULARY}
+    for diagnostic in diagnostics:
+        assert {f"{diagnostic}/seconds", f"{diagnostic}/overhead"} <= set(VOCABULARY)
+        assert {f"{diagnostic}/num_matvecs", f"{diagnostic}/num_evaluations"} & set(VOCABULARY)
