@@ -110,7 +110,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _sentence(error: Exception) -> str:
     text = str(error).strip()
-    if isinstance(error, argparse.ArgumentError):
+    # Building the objects of a configuration tries alternatives, too, and tells of all of them.
+    if isinstance(error, argparse.ArgumentError) or "Union subtypes" in text:
         from lightning_regimes.command.configuration_errors import explain
 
         return explain(text)

@@ -4,8 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import wandb
 import yaml
 
 from lightning_regimes.cli import main
-from lightning_regimes.dashboard import WandbRun, read_wandb_file
+from lightning_regimes.dashboard import WandbRun
 from lightning_regimes.recording import read_records
 
 USER_CODE = """
@@ -138,17 +137,7 @@ def test_hyperparameters_reach_the_logger() -> None:
     assert "precision" not in logged["trainer"], "nulls are left out"
 
 
-def finished_run(file: Path) -> WandbRun:
-    """Read a run whose last block the W&B service may still be writing."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*read what came before")
-        for _ in range(2000):
-            if (run := read_wandb_file(file)).finished:
-                break
-    return run
-
-
-def test_default_loggers_are_csv_and_offline_wandb() -> None:
+def test_default_loggers_are_csv_and_offline_wandb(finished_run: Callable[[Path], WandbRun]) -> None:
     environment = dict(os.environ)
     assert main(["fit", "-c", "small.yaml", "--trainer.logger=null"]) == 0
     assert dict(os.environ) == environment
@@ -251,6 +240,12 @@ def test_trainer_options_that_switch_things_off(options: list[str]) -> None:
         (["fit", "-c", "small.yaml", "--model=Nothing"], "no class 'Nothing'; give its import path"),
         (["fit", "-c", "small.yaml", "--trainer.max_epochs=x"], "trainer.max_epochs: expected int or null, got 'x'"),
         (["fit", "-c", "small.yaml", "--ckpt_path=no.ckpt"], "the checkpoint 'no.ckpt' does not exist"),
+        (["fit", "--model=Classifier"], "'data' is missing; give a datamodule"),
+        (["fit", "-c", "small.yaml", "--data=HandwrittenDigits", "--data.num_train=3"], "`num_train` lies between 10"),
+        (
+            ["fit", "-c", "small.yaml", "--trainer.callbacks+=HessianSpectrum", "--trainer.callbacks.k=0"],
+            "`k` is at least 1",
+        ),
         (["fitt"], "invalid choice: 'fitt'"),
         (["report", "nowhere"], "'nowhere' holds no records"),
         ([], "arguments are required: command"),

@@ -40,12 +40,19 @@ def explain(message: str) -> str:
         return f"{where}there is no class {unknown[1]!r}{remedy}."
     if failed := re.search(r"(?:ImportError|ModuleNotFoundError|No module named)[^\n]*", message):
         return f"{where}{failed[0]}."
+    # What a class says about its own arguments stands among the failures of the alternatives.
+    said = [line for line in re.findall(r"^ *- (.+)$", message, re.MULTILINE) if not line.startswith(_PARSERS_WORDS)]
+    if said:
+        return f"{where}{said[0]}"
     expected = list(dict.fromkeys(re.findall(r"Expected a <class '([\w.]+)'>", message)))
     given = re.search(r"Given value: (.*)", message)
     if expected and given:
         wanted = " or ".join("null" if kind == "NoneType" else kind.rpartition(".")[2] for kind in expected)
         return f"{where}expected {wanted}, got {given[1]!r}."
     return " ".join(message.split())
+
+
+_PARSERS_WORDS = ("Expected ", "Problem with ", "Does not validate", "Not a valid", "Unexpected ", "Parser key ")
 
 
 def _perhaps(name: str, known: Iterable[str]) -> str:

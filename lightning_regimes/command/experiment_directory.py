@@ -30,6 +30,15 @@ def choose_run_directory(experiment: Path, checkpoint: str | os.PathLike[str] | 
         return directory
 
 
+def remove_if_empty(run: Path | None) -> None:
+    """Remove a run directory in which nothing was written, and the folders of runs above it that this leaves empty."""
+    for directory in () if run is None else (run, run.parent, run.parent.parent):
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+
+
 def run_of_checkpoint(args: Sequence[str]) -> Path | None:
     """The run directory that the ``--ckpt_path`` among the arguments lies in, if it lies in one."""
     for position, argument in enumerate(args):

@@ -1,5 +1,6 @@
 """``lightning-regimes fit|validate|test|predict``: LightningCLI in which every run has its own directory."""
 
+import importlib
 import logging
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightning_regimes.command.experiment_directory import (
     choose_run_directory,
     experiment_name,
     is_unset,
+    remove_if_empty,
     run_of_checkpoint,
 )
 from lightning_regimes.command.short_names import import_named_classes, short_names
@@ -48,14 +50,19 @@ class TrainingCommand(LightningCLI):
             "exit_on_error": False,
             "description": f"Classes that need no import path: {', '.join(own)}; and Lightning's own.",
         }
-        super().__init__(
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, **{name: dict(options) for name in self.subcommands()}},
-            args=args,
-        )
+        try:
+            super().__init__(
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                parser_kwargs={"exit_on_error": False, **{name: dict(options) for name in self.subcommands()}},
+                args=args,
+            )
+        except BaseException:
+            # A configuration from which nothing can be built leaves no run behind.
+            remove_if_empty(getattr(self, "run_directory", None))
+            raise
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; a checkpoint that is not there is an error before anything is built."""
@@ -73,6 +80,7 @@ class TrainingCommand(LightningCLI):
         """Choose the run directory, and put loggers and checkpoints into it."""
         config = self.config[self.subcommand]
         trainer = config.trainer
+        self._require_data(config)
         self.experiment = experiment_name(config)
         root = Path(trainer.default_root_dir or "runs")
         if _rank() == 0:
@@ -135,6 +143,13 @@ class TrainingCommand(LightningCLI):
         if self.subcommand != "fit" or not self.trainer.is_global_zero or not checkpoint.exists():
             return None
         return f"{what_happened} Continue with: lightning-regimes fit --ckpt_path {checkpoint}"
+
+    def _require_data(self, config: Namespace) -> None:
+        needed = {"fit": "train_dataloader", "validate": "val_dataloader"}
+        method = needed.get(str(self.subcommand), f"{self.subcommand}_dataloader")
+        if config.get("data") is None and not _is_overridden(method, _imported(config.model.class_path)):
+            known = ", ".join(_names("datamodules"))
+            raise ValueError(f"'data' is missing; give a datamodule, such as --data=... with one of {known}.")
 
     def _place_loggers(self, trainer: Namespace) -> None:
         if trainer.logger in (None, True) and not trainer.barebones:
@@ -204,6 +219,17 @@ def _silence_advertising() -> None:
         logging.getLogger(f"{namespace}.utilities.rank_zero").addFilter(_NO_TIPS)
     # W&B reads WANDB_SILENT only at its first run, after it has warned about arguments that Lightning passes to it.
     wandb.termsetup(wandb.Settings(silent=True), None)
+
+
+def _is_overridden(method: str, cls: type) -> bool:
+    """Whether a class, or a base class short of Lightning's own, defines a method."""
+    return getattr(cls, method, None) is not getattr(LightningModule, method)
+
+
+def _imported(class_path: str) -> type:
+    module, _, name = class_path.rpartition(".")
+    imported: type = getattr(importlib.import_module(module), name)
+    return imported
 
 
 def _rank() -> int:

@@ -2,7 +2,7 @@ import csv
 import os
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning.demos.boring_classes import BoringModel as PytorchLightningBoringModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_regimes.dashboard import WandbRun, read_wandb_file
+from lightning_regimes.dashboard import WandbRun
 from lightning_regimes.recording import Record, emit, logged_step
 
 
@@ -155,17 +155,7 @@ def test_tensorboard_holds_scalars_text_histograms_and_pictures(tmp_path: Path) 
     assert (image.width, image.height) == (50, 50)
 
 
-def finished_run(file: Path) -> WandbRun:
-    """Read a run whose last block the W&B service may still be writing."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*read what came before")
-        for _ in range(2000):
-            if (run := read_wandb_file(file)).finished:
-                break
-    return run
-
-
-def test_wandb_holds_one_row_a_record(tmp_path: Path) -> None:
+def test_wandb_holds_one_row_a_record(tmp_path: Path, finished_run: Callable[[Path], WandbRun]) -> None:
     callback, logger = Emitting(("on_train_batch_end",)), WandbLogger(save_dir=tmp_path, offline=True)
     fit(tmp_path, logger=logger, callbacks=[callback])
     wandb.finish()

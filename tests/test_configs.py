@@ -1,0 +1,123 @@
+"""Every shipped configuration runs, and what the demo records reaches every logger."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import wandb
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_regimes.cli import main
+from lightning_regimes.recording import describe, read_records
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted(path.name for path in (CONFIGS / "diagnostics").glob("*.yaml"))
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    if wandb.run is not None:
+        wandb.finish()
+
+
+def only_run(name):
+    (run,) = Path("runs", name).iterdir()
+    return run
+
+
+def short(name):
+    """Options that end a training after a few steps, at the end of which all diagnostics have measured."""
+    options = ["--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.check_val_every_n_epoch=1"]
+    if name.startswith("pinn"):
+        options += ["--data.steps_per_epoch=3", "--data.num_interior=50", "--model.network=MLP"]
+        options += ["--model.network.hidden_sizes=[8]"]
+    return [*QUIET, *options]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_and_says_what_to_see(name):
+    text = (CONFIGS / name).read_text()
+    assert text.startswith("#")
+    assert "What to see:" in text
+    assert main(["fit", "-c", str(CONFIGS / name), *short(name)]) == 0
+    run = only_run(name.removesuffix(".yaml"))
+    diagnostics = {record.diagnostic for record in read_records(run)}
+    assert "regime" in diagnostics
+    assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_overlay_adds_to_a_foreign_configuration(name, monkeypatch):
+    from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+
+    text = (CONFIGS / "diagnostics" / name).read_text()
+    assert "What to see:" in text
+    added = [entry["class_path"] for entry in yaml.safe_load(text)["trainer"]["callbacks+"]]
+    own = {
+        "trainer": {"callbacks": [{"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"}], "max_steps": 3}
+    }
+    Path("own.yaml").write_text(yaml.safe_dump(own))
+    monkeypatch.setattr(sys, "argv", ["script"])
+    cli = LightningCLI(
+        BoringModel,
+        BoringDataModule,
+        run=False,
+        args=["-c", "own.yaml", "-c", str(CONFIGS / "diagnostics" / name), *QUIET],
+    )
+    names = [f"{type(c).__module__}.{type(c).__name__}" for c in cli.trainer.callbacks]
+    assert any(name.endswith("LearningRateMonitor") for name in names)
+    for class_path in added:
+        assert any(name.rpartition(".")[2] == class_path.rpartition(".")[2] for name in names)
+
+
+def test_every_key_that_the_demo_records_is_in_every_logger(finished_run):
+    loggers = [
+        {"class_path": "WandbLogger", "init_args": {"offline": True}},
+        {"class_path": "CSVLogger", "init_args": {"save_dir": "."}},
+        {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "."}},
+    ]
+    Path("loggers.yaml").write_text(yaml.safe_dump({"trainer": {"logger": loggers}}))
+    assert main(["fit", "-c", str(CONFIGS / "pinn_convection.yaml"), "-c", "loggers.yaml", *short("pinn")]) == 0
+    run = only_run("pinn_convection")
+    records = read_records(run)
+    scalars = {key for record in records for key in record.scalars}
+    text = {key for record in records for key in record.text}
+    assert {"hessian/lambda_1", "hessian/trace", "regime/normalized_loss", "field/rel_l2"} <= scalars
+    assert text == {"regime/label"}
+    for key in scalars | text:
+        assert describe(key).meaning
+
+    (file,) = run.glob("wandb/offline-run-*/*.wandb")
+    rows = finished_run(file).history
+    in_wandb = {key for row in rows for key in row}
+    assert scalars | text | {"hessian/spectrum", "field/maps"} <= in_wandb
+    (file,) = run.glob("csv/version_0/metrics.csv")
+    with file.open() as handle:
+        table = list(csv.DictReader(handle))
+    assert scalars <= table[0].keys()
+    (folder,) = run.glob("tensorboard/version_0")
+    events = EventAccumulator(str(folder)).Reload()
+    assert scalars <= set(events.Tags()["scalars"])
+    assert "field/maps" in events.Tags()["images"]
+    assert "regime/label/text_summary" in events.Tags()["tensors"]
+
+    # The same number at the same step everywhere.
+    spectra = [record for record in records if record.diagnostic == "hessian"]
+    for record in spectra:
+        value, step = record.scalars["hessian/lambda_1"], record.step
+        assert pytest.approx(value, rel=1e-6) in [
+            row["hessian/lambda_1"]
+            for row in rows
+            if row.get("trainer/global_step") == step and "hessian/lambda_1" in row
+        ]
+        assert pytest.approx(value, rel=1e-6) in [
+            float(row["hessian/lambda_1"]) for row in table if int(row["step"]) == step and row["hessian/lambda_1"]
+        ]
+        assert pytest.approx(value, rel=1e-6) in [e.value for e in events.Scalars("hessian/lambda_1") if e.step == step]
