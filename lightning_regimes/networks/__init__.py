@@ -1,0 +1,5 @@
+"""Plain ``torch.nn`` networks."""
+
+from lightning_regimes.networks.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,41 @@
+"""Differential equations with known solutions: residuals, conditions, reference solvers."""
+
+from lightning_regimes.pde.allen_cahn import AllenCahn
+from lightning_regimes.pde.burgers import Burgers
+from lightning_regimes.pde.conditions import Condition, Periodic, Rate, Value
+from lightning_regimes.pde.convection import Convection
+from lightning_regimes.pde.derivatives import Field, differentiable, gradient
+from lightning_regimes.pde.heldout import INTERIOR, heldout_points
+from lightning_regimes.pde.helmholtz import Helmholtz
+from lightning_regimes.pde.points import Domain, PointSampler, grid_points, sobol_sampler, uniform_sampler
+from lightning_regimes.pde.poisson import Poisson
+from lightning_regimes.pde.problem import Problem
+from lightning_regimes.pde.reaction import Reaction
+from lightning_regimes.pde.reaction_diffusion import ReactionDiffusion
+from lightning_regimes.pde.wave import Wave
+
+__all__ = [
+    "INTERIOR",
+    "AllenCahn",
+    "Burgers",
+    "Condition",
+    "Convection",
+    "Domain",
+    "Field",
+    "Helmholtz",
+    "Periodic",
+    "PointSampler",
+    "Poisson",
+    "Problem",
+    "Rate",
+    "Reaction",
+    "ReactionDiffusion",
+    "Value",
+    "Wave",
+    "differentiable",
+    "gradient",
+    "grid_points",
+    "heldout_points",
+    "sobol_sampler",
+    "uniform_sampler",
+]

@@ -1,0 +1,40 @@
+"""What all problems share: coefficients, equality, refusals."""
+
+import pytest
+import torch
+
+from lightning_regimes.pde import AllenCahn, Burgers, Convection, Helmholtz, Poisson, Reaction, ReactionDiffusion, Wave
+
+ALL = [Convection(), Reaction(), Wave(), ReactionDiffusion(), Burgers(), Helmholtz(), Poisson(), AllenCahn()]
+
+
+@pytest.mark.parametrize("problem", ALL, ids=repr)
+def test_coefficient_can_be_changed(problem: Convection) -> None:
+    changed = problem.with_coefficient(0.5)
+    assert changed.coefficient_value == 0.5
+    assert type(changed) is type(problem)
+    assert changed.with_coefficient(problem.coefficient_value) == problem
+
+
+@pytest.mark.parametrize("problem", ALL, ids=repr)
+def test_shapes_agree(problem: Convection) -> None:
+    points = problem.evaluation_points()[:7]
+    assert points.shape == (7, len(problem.coordinates))
+    assert problem.solution(points).shape == (7, problem.num_fields)
+    linear = torch.nn.Linear(2, 1).double()
+    assert problem.residual(linear, points).shape == (7, problem.num_fields)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Wave(beta=0), "whole number"),
+        (lambda: Burgers(nu=0.0), "nu"),
+        (lambda: AllenCahn(nu=-1.0), "nu"),
+        (lambda: ReactionDiffusion(nu=-1.0), "ill-posed"),
+        (lambda: Reaction(width=0.0), "width"),
+    ],
+)
+def test_impossible_coefficients_raise(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
