@@ -1,0 +1,19 @@
+"""Optimizers, and factories that build them for a module."""
+
+from lightning_regimes.optim.factory import (
+    AdamFactory,
+    AdamThenLBFGSFactory,
+    LBFGSFactory,
+    OptimizerFactory,
+    trainable_parameters,
+)
+from lightning_regimes.optim.staged import AdamThenLBFGS
+
+__all__ = [
+    "AdamFactory",
+    "AdamThenLBFGS",
+    "AdamThenLBFGSFactory",
+    "LBFGSFactory",
+    "OptimizerFactory",
+    "trainable_parameters",
+]
