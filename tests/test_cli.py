@@ -240,7 +240,7 @@ def test_trainer_options_that_switch_things_off(options: list[str]) -> None:
         (["fit", "-c", "small.yaml", "--model=Nothing"], "no class 'Nothing'; give its import path"),
         (["fit", "-c", "small.yaml", "--trainer.max_epochs=x"], "trainer.max_epochs: expected int or null, got 'x'"),
         (["fit", "-c", "small.yaml", "--ckpt_path=no.ckpt"], "the checkpoint 'no.ckpt' does not exist"),
-        (["fit", "--model=Classifier"], "'data' is missing; give a datamodule"),
+        (["fit", "--model=PINN", "--model.problem=Convection"], "'data' is missing; give a datamodule"),
         (["fit", "-c", "small.yaml", "--data=HandwrittenDigits", "--data.num_train=3"], "`num_train` lies between 10"),
         (
             ["fit", "-c", "small.yaml", "--trainer.callbacks+=HessianSpectrum", "--trainer.callbacks.k=0"],

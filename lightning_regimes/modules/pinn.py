@@ -1,0 +1,312 @@
+"""The physics-informed neural network as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_regimes.metrics.functional import relative_error
+from lightning_regimes.modules.augmented_lagrangian import AugmentedLagrangian, Multipliers
+from lightning_regimes.modules.curriculum import Curriculum
+from lightning_regimes.modules.derivatives_enabled import derivatives_enabled, outside_inference
+from lightning_regimes.modules.evaluation_points import EvaluationPoints
+from lightning_regimes.modules.loss_terms import LossTerms
+from lightning_regimes.modules.region_sampling import RegionSampling, TrustRegion
+from lightning_regimes.modules.stored_configuration import as_class_path, as_fields
+from lightning_regimes.networks import MLP
+from lightning_regimes.optim import AdamFactory, OptimizerFactory
+from lightning_regimes.pde import INTERIOR, Field, Problem
+
+Batch = Mapping[str, Tensor]
+
+
+class PINN(L.LightningModule):
+    """A network trained to satisfy a differential equation and its conditions at collocation points.
+
+    The loss is ``Σ_k w_k mean r_k²`` over the residual of the equation ("interior") and of each condition, by the names
+    under which a batch of :class:`~lightning_regimes.datamodules.Collocation` holds their points. It works in ``fit``,
+    ``validate``, ``test`` and ``predict`` without any flag of the Trainer.
+
+    Logged are ``train/loss`` and ``train/<term>``, ``val/loss`` and ``val/rel_l2`` (against the solution), and the same
+    for ``test``.
+
+    Args:
+        problem: the equation.
+        network: map from ``(N, d)`` points to ``(N, m)`` values; by default an MLP with three hidden layers of 50 tanh.
+        optimizer: by default Adam with rate 1e-3.
+        weights: factor of each term of the loss, 1 where not given.
+        constraints: how conditions are enforced. "soft" adds them to the loss; "hard" builds those that the problem can
+            into the field (:meth:`Problem.ansatz`); "augmented_lagrangian" treats them by the method of multipliers.
+        augmented_lagrangian: options of the latter.
+        curriculum: raise the problem's coefficient during training.
+        region_sampling: evaluate the equation in small regions around the points.
+        num_heldout: interior points of :meth:`heldout_loss`.
+
+    Raises:
+        ValueError: a weight has no term, isn't positive, or can't apply.
+    """
+
+    curriculum_stage: Tensor
+
+    def __init__(
+        self,
+        problem: Problem,
+        network: nn.Module | None = None,
+        *,
+        optimizer: OptimizerFactory | None = None,
+        weights: dict[str, float] | None = None,
+        constraints: Literal["soft", "hard", "augmented_lagrangian"] = "soft",
+        augmented_lagrangian: AugmentedLagrangian | None = None,
+        curriculum: Curriculum | None = None,
+        region_sampling: RegionSampling | None = None,
+        num_heldout: int = 2048,
+    ) -> None:
+        super().__init__()
+        self.problem = problem
+        self.network = network or MLP(len(problem.coordinates), problem.num_fields)
+        self.optimizer_factory = optimizer or AdamFactory()
+        self.constraints = constraints
+        self.curriculum = curriculum
+        self._save_configuration(
+            problem=as_class_path(problem),
+            network=as_class_path(self.network),
+            optimizer=as_class_path(self.optimizer_factory),
+            weights=weights,
+            constraints=constraints,
+            augmented_lagrangian=as_fields(augmented_lagrangian),
+            curriculum=as_fields(curriculum),
+            region_sampling=as_fields(region_sampling),
+            num_heldout=num_heldout,
+        )
+
+        if constraints not in ("soft", "hard", "augmented_lagrangian"):
+            raise ValueError(f'`constraints` must be "soft", "hard" or "augmented_lagrangian", got {constraints!r}.')
+        exact = problem.exact_conditions if constraints == "hard" else ()
+        self.terms = LossTerms(problem, exact=exact, weights=weights)
+        self.multipliers: Multipliers | None = None
+        if constraints == "augmented_lagrangian":
+            if set(weights or {}) - {INTERIOR}:
+                raise ValueError('With constraints="augmented_lagrangian" only "interior" has a weight.')
+            self.multipliers = Multipliers(self.terms.names[1:], augmented_lagrangian or AugmentedLagrangian())
+        elif augmented_lagrangian is not None:
+            raise ValueError(f'`augmented_lagrangian` needs constraints="augmented_lagrangian", got {constraints!r}.')
+        self.trust_region: TrustRegion | None = None
+        if region_sampling is not None:
+            num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+            self.trust_region = TrustRegion(num_parameters, region_sampling)
+
+        self.register_buffer("curriculum_stage", torch.tensor(0))
+        self.register_load_state_dict_post_hook(_enter_loaded_stage)
+        self._points = EvaluationPoints(problem, num_heldout)
+        self._enter(0)
+
+    # ------------------------------------------------------------------ the field and its loss
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return the field at points ``(N, d)`` as ``(N, m)``."""
+        return self._field(points)
+
+    def plain_loss(self, batch: Batch, *, field: Field | None = None, problem: Problem | None = None) -> Tensor:
+        """Return ``Σ_k w_k mean r_k²``, also with an augmented Lagrangian.
+
+        Args:
+            batch: points by the name of the term.
+            field: the network's by default.
+            problem: that of the current stage of the curriculum by default.
+        """
+        residuals = self.terms.residuals(problem or self.current_problem, field or self._field, batch)
+        return self._total({name: self.terms.loss(name, entry) for name, entry in residuals.items()})
+
+    def diagnostic_loss(self, batch: Batch) -> Tensor:
+        """Return what training minimises on this batch: deterministic, without noise in the points or updates."""
+        differentiable = torch.is_grad_enabled()
+        with derivatives_enabled():
+            loss = self._total(self._objective(outside_inference(batch)))
+        return loss if differentiable else loss.detach()
+
+    def trivial_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of the predictor ``u ≡ 0``, the scale on which other losses are read.
+
+        It counts all conditions with "hard" constraints, too, where :meth:`plain_loss` has no terms for those that the
+        field satisfies exactly: both are then the soft loss, one of the field and one of zero.
+        """
+        with derivatives_enabled():
+            batch = outside_inference(batch)
+            loss = self.plain_loss(batch, field=self._zero)
+            points = {**self._points.heldout(self._like), **batch}
+            for condition in self.current_problem.conditions:
+                if condition.name not in self.terms.names:
+                    loss = loss + condition.residual(self._zero, points[condition.name]).square().mean()
+            return loss.detach()
+
+    def heldout_loss(self) -> Tensor:
+        """Return :meth:`plain_loss` on fixed points that training never sees."""
+        with derivatives_enabled():
+            return self.plain_loss(self._points.heldout(self._like)).detach()
+
+    def reference_error(self) -> Tensor:
+        """Return ``‖û − u‖₂ / ‖u‖₂`` on the problem's evaluation grid, for the current stage of the curriculum."""
+        return self._relative_error(self.current_problem)
+
+    def field_on_grid(self) -> dict[str, Any]:
+        """Return the field and the solution on the evaluation grid of a problem in two coordinates, for pictures.
+
+        Returns:
+            ``axis_0`` (n,) and ``axis_1`` (m,), the first field's ``prediction`` and ``reference`` (n, m), and the
+            ``axis_names``.
+        """
+        problem, shape = self.current_problem, self.current_problem.evaluation_grid
+        points, solution = self._points.grid(self._like), self._points.solution(problem, self._like)
+        with torch.no_grad():
+            prediction = self._field(points)
+        axes = points.reshape(*shape, -1)
+        return {
+            "axis_0": axes[:, 0, 0],
+            "axis_1": axes[0, :, 1],
+            "prediction": prediction[:, 0].reshape(shape),
+            "reference": solution[:, 0].reshape(shape),
+            "axis_names": problem.coordinates,
+        }
+
+    # ------------------------------------------------------------------ training and evaluation
+
+    def on_fit_start(self) -> None:
+        """Make what never changes now, so that no measurement during training pays for it."""
+        self.heldout_loss()
+        self.reference_error()
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Return the loss and log it with its terms."""
+        with derivatives_enabled():
+            batch = outside_inference(batch)
+            if self.trust_region is not None:
+                interior = self.trust_region.sample(batch[INTERIOR], step=self.global_step)
+                batch = {**batch, INTERIOR: interior}
+            terms = self._objective(batch)
+            loss = self._total(terms)
+        if self._is_logged_step():
+            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        """Log the loss on held-out points, for the problem that training aims at."""
+        self._evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the relative error against the solution."""
+        self.log("val/rel_l2", self._relative_error(self.problem), prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        """Log the loss on held-out points."""
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the relative error against the solution."""
+        self.log("test/rel_l2", self._relative_error(self.problem))
+
+    def predict_step(self, batch: Tensor | Batch, batch_idx: int = 0) -> Tensor:
+        """Return the field at the points, or at the interior points of a training batch."""
+        return self(batch if isinstance(batch, Tensor) else batch[INTERIOR])
+
+    def configure_optimizers(self) -> Any:
+        """Return what the optimizer factory makes of this module."""
+        return self.optimizer_factory(self)
+
+    # ------------------------------------------------------------------ what changes between steps
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the stage of the curriculum that this step belongs to."""
+        if self.curriculum is not None:
+            stage = self.curriculum.stage(self.global_step)
+            if stage != self._stage:
+                self.curriculum_stage.fill_(stage)
+                self._enter(stage)
+                self._forget_optimizer_state()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Show the gradient to the trust region."""
+        if self.trust_region is not None:
+            parts = [
+                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                for parameter in self.network.parameters()
+            ]
+            self.trust_region.observe(torch.cat([part.reshape(-1) for part in parts]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Update the multipliers of the augmented Lagrangian when it's their turn."""
+        if self.multipliers is None or self.global_step % self.multipliers.options.every_n_steps:
+            return
+        with derivatives_enabled():
+            residuals = self.terms.residuals(self.current_problem, self._field, outside_inference(batch))
+        self.multipliers.update({name: entry.detach() for name, entry in residuals.items() if name != INTERIOR})
+        self._forget_optimizer_state()
+
+    # ------------------------------------------------------------------ private
+
+    def _enter(self, stage: int) -> None:
+        self._stage = stage
+        self.current_problem = self.problem if self.curriculum is None else self.curriculum.problem(self.problem, stage)
+
+    def _field(self, points: Tensor) -> Tensor:
+        if self.constraints == "hard":
+            return self.current_problem.ansatz(self.network)(points)
+        return self.network(points)
+
+    def _zero(self, points: Tensor) -> Tensor:
+        return torch.zeros_like(points[:, :1]).expand(-1, self.problem.num_fields)
+
+    def _objective(self, batch: Batch) -> dict[str, Tensor]:
+        residuals = self.terms.residuals(self.current_problem, self._field, batch)
+        return {
+            name: self.terms.loss(name, entry)
+            if self.multipliers is None or name == INTERIOR
+            else self.multipliers.term(name, entry)
+            for name, entry in residuals.items()
+        }
+
+    @staticmethod
+    def _total(terms: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack(list(terms.values())).sum()
+
+    def _is_logged_step(self) -> bool:
+        # Handing values to Lightning costs as much as a third of a step, and L-BFGS calls this twenty times a step:
+        # hand over those that are written, and the epoch's last for callbacks that monitor them.
+        if self._trainer is None:
+            return False
+        trainer = self.trainer
+        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        return trainer.is_last_batch or (self.global_step + 1) % every == 0
+
+    def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
+        with derivatives_enabled():
+            loss = self.plain_loss(outside_inference(batch), problem=self.problem).detach()
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=batch[INTERIOR].shape[0])
+
+    @torch.no_grad()
+    def _relative_error(self, problem: Problem) -> Tensor:
+        prediction = self._field(self._points.grid(self._like))
+        return relative_error(prediction, self._points.solution(problem, self._like))
+
+    @property
+    def _like(self) -> Tensor:
+        # Not `self.dtype`: a diagnostic may have put parameters of another precision in the place of ours.
+        return next(self.network.parameters())
+
+    def _forget_optimizer_state(self) -> None:
+        # Moments and curvature pairs describe the objective of before; L-BFGS would mix two functions in one pair.
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            optimizer.state.clear()
+
+    def _save_configuration(self, **configuration: Any) -> None:
+        given = {name: value for name, value in configuration.items() if value is not None}
+        self.save_hyperparameters({**given, "_instantiator": "lightning.pytorch.cli.instantiate_module"})
+
+
+def _enter_loaded_stage(module: PINN, _: Any) -> None:
+    module._enter(int(module.curriculum_stage))
