@@ -1,0 +1,59 @@
+"""What the solvers of this package ask of a symmetric operator."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class LinearOperator(Protocol):
+    """A real symmetric n × n operator that is known only through its products."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, n)``."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Real floating dtype of the vectors that the operator takes and returns."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the vectors that the operator takes and returns."""
+        ...
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        """Product with a vector ``(n,)`` or, column by column, with a matrix ``(n, m)``."""
+        ...
+
+
+def require_symmetric_shape(operator: LinearOperator) -> int:
+    """Return n, or raise ``ValueError`` when ``operator`` is not a non-empty real square operator."""
+    if len(operator.shape) != 2 or operator.shape[0] != operator.shape[1] or operator.shape[0] < 1:
+        raise ValueError(f"operator must be square and not empty, got shape {tuple(operator.shape)}")
+    if not operator.dtype.is_floating_point:
+        raise ValueError(f"operator must have a real floating dtype, got {operator.dtype}")
+    return operator.shape[0]
+
+
+def held(operator: LinearOperator) -> AbstractContextManager[None]:
+    """Keep what the operator sets up for a product over many products.
+
+    A Hessian puts its module aside and restores it afterwards, which costs more than the product of a small network;
+    any operator may offer this as a context manager ``isolated()``.
+    """
+    isolated = getattr(operator, "isolated", None)
+    return contextlib.nullcontext() if isolated is None else isolated()
+
+
+def suggested_start(operator: LinearOperator) -> Tensor | None:
+    """Return what the operator offers as ``start_vector()``: a vector that leans towards its leading eigenvectors."""
+    start_vector = getattr(operator, "start_vector", None)
+    return None if start_vector is None else start_vector()
