@@ -22,11 +22,13 @@ _HELDOUT_METRICS = ("val_loss", "val/loss", "valid_loss", "valid/loss", "validat
 class RegimeDetection(Diagnostic):
     """Labels the run well-trained, under-trained, over-trained, inconsistent or diverged, with reasons and margin.
 
-    Three numbers decide (see :func:`lightning_regimes.regimes.classify`), each from the best source there is; the
-    record names the source:
+    Numbers decide (see :func:`lightning_regimes.regimes.classify`), each from the best source there is; the record
+    names the source:
 
-    - the training loss, on the captured batches, over a **reference loss**: the module's ``trivial_loss(batch)`` if
-      it has that method, otherwise the loss at initialization on the first batch;
+    - the **training loss** on the captured batches: the module's ``plain_loss(batch)`` if it has that method, which a
+      module needs whose objective is no measure of fit (an augmented Lagrangian, say), otherwise the probe's loss;
+    - over a **reference loss**: the module's ``trivial_loss(batch)`` if it has that method, otherwise the loss at
+      initialization on the first batch;
     - a dimensionless **error**: the module's ``reference_error()``, or the logged metric ``error_metric``;
     - without an error, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
       ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``.
@@ -87,7 +89,7 @@ class RegimeDetection(Diagnostic):
 
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Collect the three numbers and classify."""
-        loss = probe.loss().item()
+        loss, loss_source = self._training_loss(probe, pl_module)
         reference, reference_source = self._reference_loss(probe, pl_module)
         error, error_source = self._error(trainer, pl_module)
         heldout, heldout_source = self._heldout_loss(trainer, pl_module)
@@ -104,7 +106,7 @@ class RegimeDetection(Diagnostic):
             scalars |= {"regime/heldout_loss": heldout, "regime/normalized_heldout_loss": heldout / reference}
         scalars |= {} if trend is None else {"regime/loss_trend": trend}
         context: dict[str, Any] = {
-            "loss_source": probe.loss_source,
+            "loss_source": loss_source,
             "reference_source": reference_source,
             "evidence_source": error_source or heldout_source,
             "thresholds": {"fit": self.thresholds.fit, "error": self.thresholds.error},
@@ -143,6 +145,12 @@ class RegimeDetection(Diagnostic):
         self._history.load_state_dict(state_dict["history"])
         self._initial_loss = state_dict["initial_loss"]
         self._initial_step = state_dict["initial_step"]
+
+    def _training_loss(self, probe: LossProbe, pl_module: L.LightningModule) -> tuple[float, str]:
+        plain_loss = getattr(pl_module, "plain_loss", None)
+        if callable(plain_loss):
+            return probe.average(plain_loss).item(), "plain_loss"
+        return probe.loss().item(), probe.loss_source
 
     def _reference_loss(self, probe: LossProbe, pl_module: L.LightningModule) -> tuple[float, str]:
         trivial_loss = getattr(pl_module, "trivial_loss", None)

@@ -146,6 +146,19 @@ def test_a_metric_that_was_never_logged_is_named_with_those_that_were(tmp_path):
         fit(tmp_path, Validated(), RegimeDetection(heldout_metric="val_los", overhead_budget=0))
 
 
+def test_an_objective_that_can_be_negative_is_judged_by_its_plain_loss(tmp_path):
+    class Lagrangian(Informed):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) - 100.0
+
+        def plain_loss(self, batch):
+            return F.mse_loss(self.linear(batch[0]), batch[1])
+
+    records, _ = fit(tmp_path, Lagrangian(), RegimeDetection(overhead_budget=0))
+    assert records[-1].text["regime/label"] == "WELL_TRAINED"
+    assert records[-1].context["loss_source"] == "plain_loss"
+
+
 def test_the_same_full_batch_is_kept_once(tmp_path):
     data = linear_data(16, seed=0)
     records, _ = fit(tmp_path, Informed(), RegimeDetection(num_batches=4, overhead_budget=0), data=data)
