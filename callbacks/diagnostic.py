@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Probe batches up to this size travel in checkpoints, so that a resumed run measures on the same ones.
-_MAX_SAVED_BYTES = 16 * 2**20
+_MAX_SAVED_BYTES = 4 * 2**20
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
 
@@ -105,19 +105,9 @@ class Diagnostic(L.Callback):
         self._sources: dict[str, Any] = {"loss": loss, "parameters": parameters}
         self.mode: Mode = mode
         self._dtype = torch.float64 if double_precision else None
-        self.budget = OverheadBudget(overhead_budget)
+        self.overhead_budget = overhead_budget
         self._budgeted = overhead_budget > 0 and every_n_steps is None and every_n_epochs is None
-        self._enabled = True
-        self._batches: list[Any] = []
-        self._num_seen = 0
-        self._journal: Journal | None = None
-        self._restored_directory: str | None = None
-        self._training_before = 0.0
-        self._num_measurements = 0
-        self.num_train_batches = 0
-        self._num_gradients = 0
-        self._last_global_step = -1
-        self._warned: set[str] = set()
+        self.reset()
 
     # What a diagnostic defines
 
@@ -136,14 +126,34 @@ class Diagnostic(L.Callback):
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
         """Raise ValueError or ProbeError for what is known to be wrong before training."""
 
+    def reset(self) -> None:
+        """Forget everything about a training; called before each training that starts anew."""
+        self.budget = OverheadBudget(self.overhead_budget)
+        self._enabled = True
+        self._batches: list[Any] = []
+        self._num_seen = 0
+        self._journal: Journal | None = None
+        self._restored_directory: str | None = None
+        self._training_before = 0.0
+        self._num_measurements = 0
+        self.num_train_batches = 0
+        self._num_gradients = 0
+        self._first_global_step = 0
+        self._last_global_step = -1
+        self._warned: set[str] = set()
+
     def on_batch_captured(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Called when a batch for the probe has been captured, before the step on it."""
 
     # Hooks
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Start anew, unless the trainer goes on with a training; a checkpoint's state is loaded after this."""
+        if stage == "fit" and trainer.global_step == 0:
+            self.reset()
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check what can be checked before training."""
-        self._enabled = True
         try:
             if trainer.world_size > 1:
                 raise ProbeError(
@@ -160,7 +170,8 @@ class Diagnostic(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock, and open the journal: that of the interrupted run when a checkpoint is resumed."""
         # Not earlier: only now does the trainer know at which step it resumes.
-        if self._enabled and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        self._first_global_step = trainer.global_step
+        if self._enabled and not trainer.fast_dev_run and self._journal is None:  # type: ignore[attr-defined]
             self._open_journal(trainer)
         training_clock(trainer).restart()
         self._training_before = self.budget.training
@@ -172,12 +183,15 @@ class Diagnostic(L.Callback):
         if not self._enabled or self._num_seen >= self.num_batches:
             return
         self._num_seen += 1
-        with training_clock(trainer).paused(pl_module.device), preserved_rng():
+        with (
+            training_clock(trainer).paused(pl_module.device),
+            preserved_rng(),
+            self._tolerated(f"could not use batch {batch_idx}"),
+        ):
             # Full-batch training shows the same batch over and over.
             if not any(same_tensors(batch, earlier) for earlier in self._batches):
                 self._batches.append(captured(batch))
-                with self._tolerated(f"skipped what it does with batch {batch_idx}"):
-                    self.on_batch_captured(trainer, pl_module)
+                self.on_batch_captured(trainer, pl_module)
         if self._num_seen == self.num_batches and self.at_start and self._num_measurements == 0:
             self._measure(trainer, pl_module)
 
@@ -194,7 +208,8 @@ class Diagnostic(L.Callback):
             return
         if self.every_n_steps is not None:
             # Counted in periods passed, since several optimizers advance the step by more than one.
-            if trainer.global_step // self.every_n_steps > max(self._last_global_step, 0) // self.every_n_steps:
+            last = max(self._last_global_step, self._first_global_step)
+            if trainer.global_step // self.every_n_steps > last // self.every_n_steps:
                 self._measure(trainer, pl_module)
         elif self._budgeted:
             self._update_budget(trainer)
@@ -215,6 +230,8 @@ class Diagnostic(L.Callback):
         """Measure if asked to; otherwise say so when the budget was too small for any measurement."""
         if self.at_end:
             self._measure(trainer, pl_module)
+        if self._journal is not None and trainer.is_global_zero:
+            self._journal.finish(trainer.global_step)
         self._update_budget(trainer)
         if self._enabled and self._budgeted and self._num_measurements == 0:
             known = "" if self.budget.prediction is None else f" and a measurement takes {self.budget.prediction:.2g} s"
@@ -255,17 +272,26 @@ class Diagnostic(L.Callback):
         self._num_seen = state_dict.get("num_seen", 0)
 
     def _open_journal(self, trainer: L.Trainer) -> None:
-        directory = records_directory(trainer)
+        self._journal = self._interrupted_journal(trainer) or Journal(records_directory(trainer))
         if self._restored_directory is None:
-            self._journal = Journal(directory)
             return
-        interrupted = Journal(self._restored_directory)
-        self._journal = interrupted if interrupted.path.is_file() else Journal(directory)
+        self._restored_directory = None
         self._journal.resume(trainer.global_step)
         if self._journal.path.is_file():
             records = read_records(self._journal.directory.parent)
             steps = [record.global_step for record in records if record.diagnostic == self.name]
             self._last_global_step = max(steps, default=-1)
+
+    def _interrupted_journal(self, trainer: L.Trainer) -> Journal | None:
+        if self._restored_directory is None:
+            return None
+        journal = Journal(self._restored_directory)
+        if not journal.path.is_file():
+            return None
+        # From the checkpoint of a finished run another one branches off, and has records of its own.
+        if journal.is_finished and journal.directory.resolve() != records_directory(trainer).resolve():
+            return None
+        return journal
 
     # Measuring
 
@@ -299,8 +325,10 @@ class Diagnostic(L.Callback):
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            cause = f"{type(error).__name__}: {error}"
-            self.warn(f"{type(self).__name__} {what}, training goes on: {cause}", once=cause)
+            self.warn(
+                f"{type(self).__name__} {what}, training goes on: {type(error).__name__}: {error}",
+                once=f"{what.partition(' at step')[0]} {type(error).__name__}",
+            )
 
     def _record(
         self, trainer: L.Trainer, pl_module: L.LightningModule, measurement: Measurement, seconds: float

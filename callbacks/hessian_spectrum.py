@@ -50,7 +50,6 @@ class HessianSpectrum(Diagnostic):
         resolve_minimum: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
         if k < 1:
             raise ValueError(f"`k` is at least 1, got {k}")
         if not 0 < tol < 1:
@@ -63,6 +62,11 @@ class HessianSpectrum(Diagnostic):
         self.tol = tol
         self.num_trace_samples = num_trace_samples
         self.resolve_minimum = resolve_minimum
+        super().__init__(**options)
+
+    def reset(self) -> None:
+        """Forget everything about a training."""
+        super().reset()
         self._vectors: Tensor | None = None
         self._vectors_step = 0
         self._num_warm_runs = 0

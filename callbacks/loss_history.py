@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class LossHistory:
-    """Losses at evenly spaced steps; when full, every second one is dropped and the spacing doubles.
+    """Losses at evenly spaced calls; when full, every second one is dropped and the spacing doubles.
 
     Args:
         capacity: largest number of losses kept, at least 2; at least half as many cover the whole training.
@@ -21,6 +21,7 @@ class LossHistory:
             raise ValueError(f"`capacity` is at least 2, got {capacity}")
         self.capacity = capacity
         self._spacing = 1
+        self._num_seen = 0
         self._steps: list[int] = []
         self._losses: list[Tensor] = []
 
@@ -28,16 +29,15 @@ class LossHistory:
         return len(self._steps)
 
     def append(self, step: int, loss: Tensor) -> None:
-        """Take the loss of a step, a scalar tensor on any device; steps increase."""
-        if step % self._spacing:
+        """Take the loss at a step, a scalar tensor on any device; steps do not decrease."""
+        self._num_seen += 1
+        if (self._num_seen - 1) % self._spacing:
             return
         self._steps.append(step)
         self._losses.append(loss.detach().clone())
         if len(self._steps) > self.capacity:
             self._spacing *= 2
-            kept = [index for index, step in enumerate(self._steps) if step % self._spacing == 0]
-            self._steps = [self._steps[index] for index in kept]
-            self._losses = [self._losses[index] for index in kept]
+            del self._steps[1::2], self._losses[1::2]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return steps and losses as vectors of one length."""
@@ -48,10 +48,12 @@ class LossHistory:
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers and tensors."""
         steps, losses = self.arrays()
-        return {"spacing": self._spacing, "steps": torch.as_tensor(steps), "losses": torch.as_tensor(losses)}
+        numbers = {"spacing": self._spacing, "num_seen": self._num_seen}
+        return numbers | {"steps": torch.as_tensor(steps), "losses": torch.as_tensor(losses)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state."""
         self._spacing = state_dict["spacing"]
+        self._num_seen = state_dict["num_seen"]
         self._steps = state_dict["steps"].tolist()
         self._losses = list(state_dict["losses"].unbind())

@@ -54,13 +54,19 @@ class RegimeDetection(Diagnostic):
         num_batches: int = 4,
         **options: Any,
     ) -> None:
-        super().__init__(at_end=at_end, num_batches=num_batches, **options)
         self.error_metric = error_metric
         self.heldout_metric = heldout_metric
         self.thresholds = thresholds or RegimeThresholds()
+        super().__init__(at_end=at_end, num_batches=num_batches, **options)
+
+    def reset(self) -> None:
+        """Forget everything about a training."""
+        super().reset()
         self._history = LossHistory()
         self._initial_loss: float | None = None
         self._initial_step = 0
+        self._awaits_validation = False
+        self._has_waited = False
 
     def on_batch_captured(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate the loss at initialization, where it has to serve as the reference."""
@@ -74,8 +80,26 @@ class RegimeDetection(Diagnostic):
         """Remember the loss of the step, and measure if the period or the budget says so."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor) and loss.numel() == 1:
-            self._history.append(self.num_train_batches, loss.reshape(()))
+            # Lightning hands over the share of the batch in an accumulated step.
+            share = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self._history.append(trainer.global_step, loss.reshape(()) * share)
+        # After the last batch of an epoch comes the validation whose metrics are the evidence for these weights.
+        self._awaits_validation = trainer.is_last_batch
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._awaits_validation = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure if the period says so, or if a measurement has waited for the validation."""
+        if self._has_waited:
+            self._has_waited = False
+            self._measure(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._awaits_validation:
+            self._has_waited = True
+            return
+        super()._measure(trainer, pl_module)
 
     def expected_units(self) -> int:
         """Training loss, trivial loss and held-out loss, on as many batches."""

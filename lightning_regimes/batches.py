@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
-
-
-@runtime_checkable
-class TensorStore(Protocol):
-    """An object that applies a function to all its tensors in place and returns itself, as PyG's ``Data`` does."""
-
-    def apply(self, function: Callable[[Tensor], Tensor]) -> TensorStore: ...
-
-    def to(self, device: torch.device) -> TensorStore: ...
+from torch import Tensor, nn
 
 
 def map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Return the batch with ``function`` applied to each tensor; the given batch is left as it is."""
+    """Return the batch with ``function`` applied to each tensor; the given batch is left as it is.
 
-    def apply(value: Tensor | TensorStore) -> Any:
-        return function(value) if isinstance(value, Tensor) else copy.copy(value).apply(function)
+    Tensors are looked for in sequences, mappings, dataclasses, objects with an ``apply`` of their own (PyG's ``Data``),
+    and the attributes of other objects that can be moved by ``to``. What holds none is passed on as it is.
+    """
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, str | bytes | nn.Module | type):
+        return batch
+    if isinstance(batch, tuple):
+        items = [map_tensors(item, function) for item in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
+    if isinstance(batch, list):
+        mapped = copy.copy(batch)
+        mapped[:] = [map_tensors(item, function) for item in batch]
+        return mapped
+    if isinstance(batch, Mapping):
+        mapping = copy.copy(batch) if isinstance(batch, MutableMapping) else dict(batch)
+        for key, value in list(batch.items()):
+            mapping[key] = map_tensors(value, function)
+        return mapping
+    if callable(getattr(type(batch), "apply", None)) and callable(getattr(type(batch), "to", None)):
+        return copy.copy(batch).apply(function)
+    if dataclasses.is_dataclass(batch):
+        return _with_attributes(batch, [field.name for field in dataclasses.fields(batch)], function)
+    if callable(getattr(type(batch), "to", None)) and hasattr(batch, "__dict__"):
+        return _with_attributes(batch, list(vars(batch)), function)
+    return batch
 
-    return apply_to_collection(batch, (Tensor, TensorStore), apply)
+
+def _with_attributes(value: Any, names: list[str], function: Callable[[Tensor], Tensor]) -> Any:
+    mapped = copy.copy(value)
+    for name in names:
+        object.__setattr__(mapped, name, map_tensors(getattr(value, name), function))
+    return mapped
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
@@ -51,7 +71,15 @@ def captured(batch: Any) -> Any:
 def same_tensors(first: Any, second: Any) -> bool:
     """Return whether two batches hold the same tensors in the same order; false where there are none."""
     pairs = list(itertools.zip_longest(tensors_of(first), tensors_of(second)))
-    return bool(pairs) and all(a is not None and b is not None and torch.equal(a, b) for a, b in pairs)
+    return bool(pairs) and all(a is not None and b is not None and _equal(a, b) for a, b in pairs)
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    if (first.layout, first.dtype, first.device) != (second.layout, second.dtype, second.device):
+        return False
+    if first.layout != torch.strided or first.is_nested or second.is_nested:
+        return first is second  # sparse and nested tensors have no comparison
+    return torch.equal(first, second)
 
 
 def num_samples(batch: Any) -> int:
@@ -60,7 +88,7 @@ def num_samples(batch: Any) -> int:
     That is ``num_graphs`` where the batch says so (PyG), otherwise the length of its first tensor, as Lightning
     counts it; 1 for a batch without tensors or whose first tensor is a scalar.
     """
-    num_graphs = getattr(batch, "num_graphs", None)
+    num_graphs = None if isinstance(batch, Mapping) else getattr(batch, "num_graphs", None)
     if isinstance(num_graphs, int):
         return num_graphs
     first = next(tensors_of(batch), None)

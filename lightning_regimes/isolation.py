@@ -7,12 +7,10 @@ values) is put back, also when it raises.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import random
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Mode = Literal["eval", "train"]
+from lightning_regimes.module_state import ModuleState, ProbeError
 
-# A tensor that is neither a parameter nor a buffer is copied before the module's code runs. Above this size it is
-# watched instead: data sets kept as attributes would otherwise double the memory.
-_MAX_COPIED_BYTES = 64 * 2**20
-_MAX_OBJECT_DEPTH = 4
-_LIBRARIES = frozenset({"torch", "lightning", "pytorch_lightning", "numpy", "wandb", "builtins", "functools", "types"})
+Mode = Literal["eval", "train"]
 
 
 @contextlib.contextmanager
@@ -48,12 +42,11 @@ def preserved_rng() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def differentiable_numerics(device: torch.device, *, dtype: torch.dtype | None = None) -> Iterator[None]:
+def differentiable_numerics(device: torch.device, *, dtype: torch.dtype) -> Iterator[None]:
     """Numerics under which second derivatives exist and mean what they say.
 
     Gradients on and inference mode off; no autocast; attention by its mathematical definition, since the fused
-    kernels have no second derivative; compiled functions run eagerly; the cuDNN recurrences, which cannot be
-    differentiated twice, are off.
+    kernels have no second derivative; compiled functions run eagerly.
 
     Args:
         device: where the module lives; autocast is switched off there and on the CPU.
@@ -67,14 +60,11 @@ def differentiable_numerics(device: torch.device, *, dtype: torch.dtype | None =
         for device_type in sorted({"cpu", device.type} - {"meta"}):
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:  # nothing is compiled before that import
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             torch.backends.mha.set_fastpath_enabled(False)
-            if dtype is not None:
-                torch.set_default_dtype(dtype)
+            torch.set_default_dtype(dtype)
             yield
         finally:
             torch.set_default_dtype(default_dtype)
@@ -82,34 +72,65 @@ def differentiable_numerics(device: torch.device, *, dtype: torch.dtype | None =
 
 
 @contextlib.contextmanager
-def isolated(
-    module: nn.Module,
-    *,
-    mode: Mode,
-    tensors: Mapping[int, Tensor],
-    dtype: torch.dtype | None = None,
-) -> Iterator[None]:
-    """Inside, ``module`` computes with ``tensors`` in the given mode; outside, nothing has happened to it.
+def isolated(module: nn.Module, *, mode: Mode, device: torch.device, dtype: torch.dtype) -> Iterator[list[Slot]]:
+    """Yield the slots of a module's parameters and buffers; whatever happens inside has not happened outside.
 
     Args:
         module: any module; a LightningModule's ``log`` and ``log_dict`` do nothing inside, and the loggers of its
             trainer swallow what is sent to them.
-        mode: ``"eval"`` as for evaluation; ``"train"`` uses batch statistics but no dropout, so that the loss
+        mode: ``"eval"`` as for evaluation; ``"train"`` uses batch statistics but no dropout layers, so that the loss
             stays a function of the parameters.
-        tensors: what to compute with in place of a parameter or a buffer, by the ``id`` of the original; a tied
-            parameter is replaced wherever it appears.
+        device: where the module lives.
         dtype: see :func:`differentiable_numerics`.
     """
-    device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved_rng())
-        stack.enter_context(_preserved_attributes(module))
+        state = ModuleState(module)
+        stack.callback(state.restore)
         stack.enter_context(_muted_loggers(module))
         _set_mode(module, mode)
         _mute(module)
-        _replace_tensors(module, tensors)
+        _hide_iterators(module)
         stack.enter_context(differentiable_numerics(device, dtype=dtype))
-        yield
+        if device.type == "cuda" and any(isinstance(submodule, nn.RNNBase) for submodule in module.modules()):
+            # cuDNN's recurrences have no second derivative.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield _slots(module)
+
+
+class Slot:
+    """Where a module keeps a parameter or a buffer; a tied one has several slots.
+
+    Attributes:
+        path: dotted name from the root of the module tree.
+    """
+
+    def __init__(self, path: str, module: nn.Module, registry: dict[str, Any]) -> None:
+        self.path = path
+        self._module, self._registry, self._name = module, registry, path.rpartition(".")[2]
+
+    @property
+    def tensor(self) -> Tensor:
+        """What the module computes with now."""
+        tensor: Tensor = self._registry[self._name]
+        return tensor
+
+    def fill(self, tensor: Tensor) -> None:
+        """Let the module compute with another tensor."""
+        self._registry[self._name] = tensor
+        if isinstance(self._module, nn.RNNBase):  # keeps a list of its weights beside the registry
+            weights = [getattr(self._module, name) for name in self._module._flat_weights_names]
+            vars(self._module)["_flat_weights"] = weights
+
+
+def _slots(module: nn.Module) -> list[Slot]:
+    return [
+        Slot(f"{prefix}.{name}" if prefix else name, submodule, registry)
+        for prefix, submodule in module.named_modules(remove_duplicate=False)
+        for registry in (submodule._parameters, submodule._buffers)
+        for name, tensor in registry.items()
+        if tensor is not None
+    ]
 
 
 def _set_mode(module: nn.Module, mode: Mode) -> None:
@@ -131,21 +152,45 @@ def _do_nothing(*args: object, **kwargs: object) -> None:
     return None
 
 
-def _replace_tensors(module: nn.Module, tensors: Mapping[int, Tensor]) -> None:
+class _HiddenIterator:
+    """Stands for an iterator whose place cannot be restored."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __iter__(self) -> _HiddenIterator:
+        return self
+
+    def __next__(self) -> Any:
+        raise ProbeError(
+            f"the loss takes the next item of the iterator `{self._name}`, which a diagnostic must not advance; "
+            "give the module a method `diagnostic_loss(batch)` that does without"
+        )
+
+
+def _hide_iterators(module: nn.Module) -> None:
     for submodule in module.modules():
-        for registry in (submodule._parameters, submodule._buffers):
-            for name, tensor in registry.items():
-                if tensor is not None and id(tensor) in tensors:
-                    registry[name] = tensors[id(tensor)]  # type: ignore[assignment]
-        if isinstance(submodule, nn.RNNBase):  # keeps a list of its weights beside the registry
-            vars(submodule)["_flat_weights"] = [getattr(submodule, name) for name in submodule._flat_weights_names]
+        for name, value in vars(submodule).items():
+            if isinstance(value, Iterator):
+                vars(submodule)[name] = _HiddenIterator(name)
 
 
 class _SilentLogger:
-    """Accepts any attribute, call, item and iteration, and does nothing."""
+    """Accepts any attribute, call, item and iteration, and does nothing; only says where the real logger writes."""
 
-    def __getattr__(self, name: str) -> _SilentLogger:
+    def __init__(self, logger: Any = None) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("save_dir", "root_dir", "log_dir", "name", "version") and self._logger is not None:
+            return getattr(self._logger, name)
+        return _SilentLogger()
+
+    def __enter__(self) -> _SilentLogger:
         return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
 
     def __call__(self, *args: object, **kwargs: object) -> _SilentLogger:
         return self
@@ -167,143 +212,8 @@ def _muted_loggers(module: nn.Module) -> Iterator[None]:
     if trainer is None or not loggers:
         yield
         return
-    trainer.loggers = [_SilentLogger() for _ in loggers]
+    trainer.loggers = [_SilentLogger(logger) for logger in loggers]
     try:
         yield
     finally:
         trainer.loggers = loggers
-
-
-@contextlib.contextmanager
-def _preserved_attributes(module: nn.Module) -> Iterator[None]:
-    snapshot = _Snapshot()
-    snapshot.add_module(module)
-    try:
-        yield
-    finally:
-        snapshot.restore()
-
-
-class _Snapshot:
-    """The plain state of a module tree: attributes, containers, metric states; restored in place."""
-
-    def __init__(self) -> None:
-        self._restorers: list[Callable[[], None]] = []
-        self._seen: set[int] = set()
-        self._kept: list[object] = []  # an id is only unique while its object lives
-
-    def restore(self) -> None:
-        for restore in reversed(self._restorers):
-            restore()
-
-    def add_module(self, module: nn.Module) -> None:
-        if self._is_new(module):
-            registries = ("_parameters", "_buffers", "_modules")
-            self._add_dict(vars(module), skip=registries)
-            for name in registries:
-                self._add_dict(vars(module)[name], children=name == "_modules")
-
-    def _is_new(self, value: object) -> bool:
-        if id(value) in self._seen:
-            return False
-        self._seen.add(id(value))
-        self._kept.append(value)
-        return True
-
-    def _add(self, value: Any, depth: int = 0) -> None:
-        if value is None or isinstance(value, str | int | float | bool | type):
-            return
-        if isinstance(value, nn.Module):
-            self.add_module(value)
-        elif isinstance(value, Tensor):
-            if not isinstance(value, nn.Parameter) and self._is_new(value):
-                self._add_tensor(value)
-        elif isinstance(value, np.ndarray):
-            if self._is_new(value):
-                self._add_array(value)
-        elif isinstance(value, dict):
-            if self._is_new(value):
-                self._add_dict(value, depth=depth)
-        elif isinstance(value, list | collections.deque):
-            if self._is_new(value):
-                self._add_sequence(value, depth)
-        elif isinstance(value, set):
-            if self._is_new(value):
-                self._add_set(value)
-        elif isinstance(value, tuple):
-            for item in value:
-                self._add(item, depth)
-        elif self._is_plain_object(value) and depth < _MAX_OBJECT_DEPTH and self._is_new(value):
-            self._add_dict(vars(value), depth=depth + 1)
-
-    @staticmethod
-    def _is_plain_object(value: object) -> bool:
-        package = type(value).__module__.partition(".")[0]
-        return hasattr(value, "__dict__") and package not in _LIBRARIES and not callable(value)
-
-    def _add_dict(
-        self, values: dict[Any, Any], *, depth: int = 0, skip: tuple[str, ...] = (), children: bool = True
-    ) -> None:
-        saved = dict(values)
-
-        def restore() -> None:
-            values.clear()
-            values.update(saved)
-
-        self._restorers.append(restore)
-        if children:
-            for key, value in saved.items():
-                if key not in skip and key not in ("_trainer", "trainer"):
-                    self._add(value, depth)
-
-    def _add_sequence(self, values: Any, depth: int) -> None:
-        saved = list(values)
-
-        def restore() -> None:
-            values.clear()
-            values.extend(saved)
-
-        self._restorers.append(restore)
-        for value in saved:
-            self._add(value, depth)
-
-    def _add_set(self, values: set[Any]) -> None:
-        saved = set(values)
-
-        def restore() -> None:
-            values.clear()
-            values.update(saved)
-
-        self._restorers.append(restore)
-
-    def _add_array(self, array: np.ndarray) -> None:
-        if not array.flags.writeable or array.nbytes > _MAX_COPIED_BYTES:
-            return
-        saved = array.copy()
-
-        def restore() -> None:
-            array[...] = saved
-
-        self._restorers.append(restore)
-
-    def _add_tensor(self, tensor: Tensor) -> None:
-        if tensor.is_inference() or tensor.layout != torch.strided:
-            return
-        version = tensor._version
-        small = tensor.numel() * tensor.element_size() <= _MAX_COPIED_BYTES
-        saved = tensor.detach().clone() if small else None
-
-        def restore() -> None:
-            if tensor._version == version:
-                return
-            if saved is not None:
-                with torch.no_grad():
-                    tensor.detach().copy_(saved)
-            else:
-                warnings.warn(
-                    f"the loss changed an attribute of shape {tuple(tensor.shape)} in place, which is too large to be "
-                    "copied for a diagnostic; register it as a buffer to keep diagnostics from changing the training",
-                    stacklevel=2,
-                )
-
-        self._restorers.append(restore)

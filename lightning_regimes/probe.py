@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,23 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_regimes.batches import map_tensors, num_samples
-from lightning_regimes.isolation import Mode, isolated
+from lightning_regimes.batches import map_tensors, num_samples, tensors_of
+from lightning_regimes.isolation import Mode, Slot, isolated
+from lightning_regimes.loss_source import LossFunction, find_loss, refuse_stale_parameters
+from lightning_regimes.module_state import ProbeError, refuse_scripted
 
-LossFunction = Callable[[Any, Any], Tensor]
 ParameterFilter = str | Sequence[str] | Callable[[str, nn.Parameter], bool]
-
-
-class ProbeError(RuntimeError):
-    """The loss, or a derivative of it, cannot be had from this module; the message names the remedy."""
 
 
 class LossProbe:
     r"""The loss :math:`L(\theta) = \sum_b w_b L_b(\theta)` of a module on fixed batches.
 
-    The parameters are cloned when the probe is made: it stays at that point while training goes on. Evaluations run
-    the module's own code, in isolation, with the random generators at the same state each time, so that
-    :math:`L` is a deterministic function of :math:`\theta`.
+    Parameters and buffers are copied when the probe is made: it stays at that point while training goes on.
+    Evaluations run the module's own code, in isolation, on copies of the batches and of what is no parameter of
+    :math:`L`, with the random generators at the same state each time, so that :math:`L` is a deterministic function
+    of :math:`\theta`.
 
     Args:
         module: a LightningModule, attached to a trainer or not, or any module when ``loss`` is given.
@@ -78,25 +75,41 @@ class LossProbe:
                 + ("an empty one" if not isinstance(batches, Tensor | Mapping | str) else type(batches).__name__)
             )
         self._module = module
-        self._evaluate, self.loss_source = _loss_source(module, loss)
+        self._evaluate, self.loss_source = find_loss(module, loss)
         self._mode: Mode = mode
         self._seed = seed
         self._stack: contextlib.ExitStack | None = None
         self._depth = 0
+        self._slots: list[Slot] = []
+        self._in_use: dict[str, Tensor] = {}
+        self._versions: dict[str, int] = {}
+        self._verified: set[int] = set()
 
         selected = _select(module, parameters)
         native = {parameter.dtype for parameter in module.parameters()}
         self.dtype = dtype or (torch.float64 if native & {torch.float64, torch.complex128} else torch.float32)
         self.device = next(iter(selected.values())).device
         self._casts = any(dtype != self._cast_dtype(dtype) for dtype in native)
-        self._complex = [parameter.is_complex() for parameter in selected.values()]
-        self._ids = [id(parameter) for parameter in selected.values()]
+        self._complex = {name for name, parameter in selected.items() if parameter.is_complex()}
         #: The leaves that the loss is a function of, by name; complex parameters as real views, shape (..., 2).
         self.parameters: dict[str, Tensor] = {
             name: _real_leaf(parameter, self._cast_dtype(parameter.dtype)) for name, parameter in selected.items()
         }
         #: Number of real elements in all leaves together.
         self.num_parameters = sum(leaf.numel() for leaf in self.parameters.values())
+        self._originals = set(map(id, module.parameters()))
+        tensors = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
+        first = {id(tensor): path for path, tensor in reversed(tensors)}
+        # The path under which a tensor is met first, for each path of it.
+        self._tied_to = {path: first[id(tensor)] for path, tensor in tensors}
+        self._fixed = {
+            path: tensor.detach().to(self._cast_dtype(tensor.dtype), copy=True)
+            for path, tensor in tensors
+            if path == first[id(tensor)] and path not in self.parameters
+        }
         self._batches = [self._prepared(batch) for batch in batches]
         self.num_batches = len(self._batches)
         #: The weights of the batches, which sum to one.
@@ -111,7 +124,7 @@ class LossProbe:
     def average(self, function: Callable[[Any], Tensor]) -> Tensor:
         """Return the weighted mean of ``function(batch)``, a scalar, as detached float64."""
         with self.isolated():
-            return _weighted_sum(self.weights, [function(batch).detach().double() for batch in self._batches])
+            return _weighted_sum(self.weights, [function(_copied(batch)).detach().double() for batch in self._batches])
 
     def gradient(self) -> Tensor:
         """Return the gradient as a detached vector, shape (num_parameters,).
@@ -135,7 +148,8 @@ class LossProbe:
         It belongs inside :meth:`isolated`, and so does everything that differentiates it.
 
         Raises:
-            ProbeError: the loss is no scalar, or has no graph.
+            ProbeError: the loss is no scalar, has no graph, or uses parameters that the module does not look up in
+                its registry.
         """
         with self.isolated():
             loss = self._batch_value(index)
@@ -144,6 +158,9 @@ class LossProbe:
                 f"the loss from `{self.loss_source}` has no graph: it must be computed from the module's parameters "
                 "without `detach`, `item` or `no_grad`"
             )
+        if index not in self._verified:
+            refuse_stale_parameters(loss, self._originals)
+            self._verified.add(index)
         return loss
 
     @contextlib.contextmanager
@@ -151,15 +168,11 @@ class LossProbe:
         """Hold the module at the probe's parameters; re-entrant, nearly free when already inside."""
         if self._depth == 0:
             stack = contextlib.ExitStack()
-            stack.enter_context(
-                isolated(
-                    self._module,
-                    mode=self._mode,
-                    tensors=self._tensors(),
-                    dtype=self.dtype if self._casts else None,
-                )
+            self._slots = stack.enter_context(
+                isolated(self._module, mode=self._mode, device=self.device, dtype=self.dtype)
             )
             self._stack = stack
+            self._fill()
         self._depth += 1
         try:
             yield
@@ -167,6 +180,7 @@ class LossProbe:
             self._depth -= 1
             if self._depth == 0 and self._stack is not None:
                 stack, self._stack = self._stack, None
+                self._slots, self._in_use = [], {}
                 stack.close()
 
     def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
@@ -188,7 +202,9 @@ class LossProbe:
         torch.manual_seed(self._seed + index)
         np.random.seed((self._seed + index) % 2**32)
         random.seed(self._seed + index)
-        output = self._evaluate(self._module, self._batches[index])
+        self._fill()
+        output = self._evaluate(self._module, _copied(self._batches[index]))
+        self._require_unmoved()
         loss = output.get("loss") if isinstance(output, Mapping) else output
         if not isinstance(loss, Tensor):
             raise ProbeError(
@@ -201,15 +217,30 @@ class LossProbe:
             )
         return loss.reshape(())
 
-    def _tensors(self) -> dict[int, Tensor]:
-        replaced: dict[int, Tensor] = {}
-        for parameter in self._module.parameters():
-            replaced[id(parameter)] = parameter.detach().to(self._cast_dtype(parameter.dtype))
-        for buffer in self._module.buffers():
-            replaced[id(buffer)] = buffer.detach().to(self._cast_dtype(buffer.dtype), copy=True)
-        for identity, leaf, is_complex in zip(self._ids, self.parameters.values(), self._complex, strict=True):
-            replaced[identity] = torch.view_as_complex(leaf) if is_complex else leaf
-        return replaced
+    def _fill(self) -> None:
+        """Give the module the leaves, and fresh copies of everything else that an evaluation has changed."""
+        for slot in self._slots:
+            path = self._tied_to.get(slot.path)
+            if path is None:  # registered since the probe was made
+                continue
+            in_use = self._in_use.get(path)
+            if in_use is None or (path in self._fixed and in_use._version != self._versions[path]):
+                in_use = self._fixed[path].clone() if path in self._fixed else self._leaf(path)
+                self._in_use[path], self._versions[path] = in_use, in_use._version
+            if slot.tensor is not in_use:
+                slot.fill(in_use)
+
+    def _leaf(self, path: str) -> Tensor:
+        leaf = self.parameters[path]
+        return torch.view_as_complex(leaf) if path in self._complex else leaf
+
+    def _require_unmoved(self) -> None:
+        for path in self.parameters:
+            if self._in_use[path]._version != self._versions[path]:
+                raise ProbeError(
+                    f"the loss changes the parameter {path!r} in place, so that it is no function of it; move that to "
+                    "a hook such as `on_before_optimizer_step`, or give the module a method `diagnostic_loss(batch)`"
+                )
 
     def _cast_dtype(self, dtype: torch.dtype) -> torch.dtype:
         if dtype.is_complex:
@@ -219,13 +250,20 @@ class LossProbe:
     def _prepared(self, batch: Any) -> Any:
         # A batch of a module in its own precision is used as the training used it; one that the precision plugin
         # has rounded, or that meets a module in another precision than it was trained in, follows the module.
+        # Tensors that stay on the CPU beside others on the device, such as lengths, have their reason.
+        elsewhere = all(tensor.device != self.device for tensor in tensors_of(batch))
+
         def prepare(tensor: Tensor) -> Tensor:
             dtype = self._cast_dtype(tensor.dtype) if self._casts else tensor.dtype
             with torch.inference_mode(False):
-                moved = tensor.detach().to(self.device, dtype)
+                moved = tensor.detach().to(self.device if elsewhere else tensor.device, dtype)
                 return moved.clone() if moved.is_inference() else moved
 
         return map_tensors(batch, prepare)
+
+
+def _copied(batch: Any) -> Any:
+    return map_tensors(batch, torch.Tensor.clone)
 
 
 def check_module(
@@ -238,7 +276,8 @@ def check_module(
         TypeError: as above.
         ProbeError: as above.
     """
-    _loss_source(module, loss)
+    refuse_scripted(module)
+    find_loss(module, loss)
     selected = _select(module, parameters)
     return sum(parameter.numel() * (2 if parameter.is_complex() else 1) for parameter in selected.values())
 
@@ -247,44 +286,6 @@ _INDEPENDENT = (
     "the loss does not depend on any of the probed parameters; check that the loss is computed from registered "
     "submodules, and what `parameters` selects"
 )
-
-
-def _loss_source(module: nn.Module, loss: LossFunction | None) -> tuple[Callable[[Any, Any], Any], str]:
-    if loss is not None:
-        if not callable(loss):
-            raise TypeError(f"`loss` is a callable (module, batch) -> scalar tensor, got {type(loss).__name__}")
-        return loss, "loss"
-    if callable(getattr(module, "diagnostic_loss", None)):
-        return (lambda owner, batch: owner.diagnostic_loss(batch)), "diagnostic_loss"
-    if not callable(getattr(module, "training_step", None)):
-        raise TypeError(
-            f"{type(module).__name__} has neither `diagnostic_loss` nor `training_step`; "
-            "pass `loss=` as a callable (module, batch) -> scalar tensor"
-        )
-    if not getattr(module, "automatic_optimization", True):
-        raise ProbeError(
-            f"{type(module).__name__} optimizes manually, so its `training_step` would take optimizer steps; "
-            "give it a method `diagnostic_loss(batch)` that only returns the loss"
-        )
-    return _call_training_step, "training_step"
-
-
-def _call_training_step(module: Any, batch: Any) -> Any:
-    parameters = inspect.signature(module.training_step).parameters
-    if "dataloader_iter" in parameters:
-        raise ProbeError(
-            f"`training_step` of {type(module).__name__} takes the loader's iterator; "
-            "give the module a method `diagnostic_loss(batch)`"
-        )
-    extra = {name: 0 for name in ("batch_idx", "dataloader_idx") if name in parameters}
-    positional = [
-        parameter
-        for parameter in parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if not extra and len(positional) == 2:  # the index under another name
-        return module.training_step(batch, 0)
-    return module.training_step(batch, **extra)
 
 
 def _select(module: nn.Module, parameters: ParameterFilter | None) -> dict[str, nn.Parameter]:

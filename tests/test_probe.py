@@ -1,3 +1,4 @@
+import collections
 import copy
 import dataclasses
 import random
@@ -215,15 +216,44 @@ class Store:
         return self.apply(lambda tensor: tensor.to(device))
 
 
+class Attributes(dict):
+    """A dictionary whose items are attributes; it cannot be made without its items."""
+
+    def __init__(self, inputs, targets):
+        super().__init__(inputs=inputs, targets=targets)
+
+    def __getattr__(self, name):
+        return self[name]
+
+
+class Movable:
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets = inputs, targets
+
+    def to(self, device):
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenPair:
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
+NamedPair = collections.namedtuple("NamedPair", ["inputs", "targets"])
+
+
 @pytest.mark.parametrize(
     ("pack", "unpack"),
     [
+        *((kind, lambda b: (b.inputs, b.targets)) for kind in (Attributes, Movable, FrozenPair, NamedPair)),
+        (lambda x, y: collections.UserDict(x=x, y=y), lambda b: (b["x"], b["y"])),
         (lambda x, y: (x, y), lambda b: b),
         (lambda x, y: {"x": x, "more": [y, "label"]}, lambda b: (b["x"], b["more"][0])),
         (Pair, lambda b: (b.inputs, b.targets)),
         (Store, lambda b: (b.inputs, b.targets)),
     ],
-    ids=["tuple", "dict", "dataclass", "store"],
+    ids=["attributes", "movable", "frozen", "named", "user dict", "tuple", "dict", "dataclass", "store"],
 )
 def test_batches_of_any_structure(pack, unpack):
     module = MODULES["mlp"]()
@@ -352,6 +382,107 @@ def test_isolation_is_reentrant_and_ends_with_the_outermost():
             assert module[0].weight is probe.parameters["0.weight"]
         assert module[0].weight is probe.parameters["0.weight"]
     assert module[0].weight is weight
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda module, *args: module.loss_of(args[0]),
+        lambda module, batch, *args: module.loss_of(batch),
+        lambda module, batch, index, extra=None: module.loss_of(batch),
+        lambda module, batch, index, /: module.loss_of(batch),
+        lambda module, batch: module.loss_of(batch),
+        lambda module, batch, batch_idx: module.loss_of(batch) + batch_idx,
+    ],
+)
+def test_training_steps_of_every_signature(step):
+    class Module(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = MODULES["mlp"]()
+
+        def loss_of(self, batch):
+            return mean_square(self.net, batch)
+
+    Module.training_step = step
+    module = Module()
+    expected = mean_square(module.net, regression_batch()).item()
+    assert LossProbe(module, [regression_batch()]).loss().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_teacher_that_the_step_moves_stays_and_does_not_move_the_loss():
+    class Student(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.teacher = copy.deepcopy(self.net).requires_grad_(False)
+
+        def training_step(self, batch):
+            with torch.no_grad():
+                for slow, fast in zip(self.teacher.parameters(), self.net.parameters(), strict=True):
+                    slow.mul_(0.9).add_(fast + 1.0)
+            return F.mse_loss(self.net(batch[0]), self.teacher(batch[0]))
+
+    module = Student()
+    before = copy.deepcopy(module.state_dict())
+    probe = LossProbe(module, [regression_batch()])
+    with probe.isolated():
+        first = probe.loss()
+        assert torch.equal(probe.loss(), first)
+    assert torch.equal(probe.loss(), first)
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("change", [lambda b: b["x"].mul_(2), lambda b: b.update(x=b["x"] + 1), lambda b: b.pop("z")])
+def test_a_step_that_changes_its_batch_changes_a_copy(change):
+    def loss(module, batch):
+        change(batch)
+        return mean_square(module, (batch["x"], batch["y"]))
+
+    x, y = regression_batch()
+    batch = {"x": x.clone(), "y": y, "z": torch.zeros(())}
+    probe = LossProbe(MODULES["mlp"](), [batch], loss=loss)
+    assert torch.equal(probe.loss(), probe.loss())
+    assert torch.equal(batch["x"], x)
+    assert "z" in batch
+
+
+def stale_list(module):
+    weights = [module[0].weight]
+    return lambda m, b: F.linear(b[0], weights[0]).square().mean() + mean_square(m, b)
+
+
+def stale_transpose(module):
+    transposed = module[0].weight.T
+    return lambda m, b: (b[0] @ transposed).square().mean() + mean_square(m, b)
+
+
+@pytest.mark.parametrize("make_loss", [stale_list, stale_transpose])
+def test_parameters_used_behind_the_back_of_the_module_are_refused(make_loss):
+    module = MODULES["mlp"]()
+    probe = LossProbe(module, [regression_batch()], loss=make_loss(module))
+    with pytest.raises(ProbeError, match="through a reference beside the module's attribute"):
+        probe.gradient()
+
+
+def test_a_loss_that_clamps_its_parameters_is_refused():
+    def loss(module, batch):
+        with torch.no_grad():
+            module[0].weight.clamp_(-0.01, 0.01)
+        return mean_square(module, batch)
+
+    module = MODULES["mlp"]()
+    before = module[0].weight.clone()
+    with pytest.raises(ProbeError, match=r"changes the parameter '0\.weight' in place"):
+        LossProbe(module, [regression_batch()], loss=loss).loss()
+    assert torch.equal(module[0].weight, before)
+
+
+def test_scripted_modules_are_refused_before_anything_is_touched():
+    module = nn.Sequential(torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)))
+    with pytest.raises(ProbeError, match=r"submodule '0' is compiled by torch.jit"):
+        LossProbe(module, [regression_batch()], loss=mean_square).loss()
+    assert module.training
 
 
 class NoLoss(L.LightningModule):

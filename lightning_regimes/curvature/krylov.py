@@ -168,7 +168,7 @@ class _Search:
         self.space.begin(vector)
 
     def converge(self, count: int, first: int = 0) -> bool:
-        """Expand the basis until the ``count`` wanted pairs on its rows from ``first`` on have converged; whether so."""
+        """Expand the basis until the ``count`` wanted pairs on its rows from ``first`` on have converged."""
         while self.space.num_multiplied - first < count and self._can_expand:
             self._multiply()
         while True:

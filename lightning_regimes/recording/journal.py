@@ -22,6 +22,7 @@ RECORDS_FILE = Path(RECORDS_DIRECTORY) / "records.jsonl"
 """The journal, relative to the run directory."""
 
 _RESUMED = "resumed_at_global_step"
+_FINISHED = "finished_at_global_step"
 
 
 class Journal:
@@ -71,6 +72,19 @@ class Journal:
         """
         if self.path.is_file() and any(line["global_step"] > global_step for line in _valid_lines(self.path)):
             self._write_line({_RESUMED: global_step})
+
+    def finish(self, global_step: int) -> None:
+        """Declare that training has come to its end; safe to call from every callback of a run."""
+        if self.path.is_file() and not self.is_finished:
+            self._write_line({_FINISHED: global_step})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end, and has not been resumed since by way of superseding records."""
+        finished = False
+        for line in _lines(self.path) if self.path.is_file() else ():
+            finished = _FINISHED in line or (finished and _RESUMED not in line)
+        return finished
 
     def _write_arrays(self, record: Record) -> str:
         number = 0
@@ -126,6 +140,8 @@ def read_records(run_directory: str | os.PathLike[str]) -> list[Record]:
 def _valid_lines(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for line in _lines(path):
+        if _FINISHED in line:
+            continue
         if _RESUMED in line:
             lines = [earlier for earlier in lines if earlier["global_step"] <= line[_RESUMED]]
         else:
@@ -141,7 +157,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             line = json.loads(text)
         except ValueError:
             line = None
-        if isinstance(line, dict) and (_RESUMED in line or "global_step" in line):
+        if isinstance(line, dict) and not line.keys().isdisjoint((_RESUMED, _FINISHED, "global_step")):
             yield line
         else:
             warnings.warn(f"{path}: line {number} is incomplete and was skipped.", stacklevel=4)

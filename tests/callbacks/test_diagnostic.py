@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel, ManualOptimBoringModel
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from lightning_regimes.callbacks import Diagnostic, Measurement
 from lightning_regimes.recording import read_records
@@ -171,6 +172,55 @@ def test_a_resumed_run_continues_schedule_file_and_batches(tmp_path):
     assert next(part.rglob("records.jsonl")).read_text().splitlines()[: len(lines_before)] == lines_before
     values = [record.scalars["hessian/trace"] for record in recorded(part)]
     assert values == pytest.approx([record.scalars["hessian/trace"] for record in recorded(whole)], rel=1e-6)
+
+
+def test_a_second_training_with_the_same_callback_starts_anew(tmp_path):
+    callback = LossValue(every_n_steps=4)
+    train(tmp_path / "first", callback)
+    first_batches = callback._batches
+    torch.manual_seed(1)
+    train(tmp_path / "second", callback, model=BoringModel())
+    assert [record.global_step for record in recorded(tmp_path / "second")] == [4, 8, 12]
+    assert callback._batches is not first_batches
+    assert [record.global_step for record in recorded(tmp_path / "first")] == [4, 8, 12]
+
+
+def test_a_run_that_branches_off_a_finished_one_leaves_its_records_alone(tmp_path):
+    checkpoint = ModelCheckpoint(
+        dirpath=tmp_path / "checkpoints", every_n_train_steps=6, save_top_k=-1, filename="{step}"
+    )
+    train(tmp_path / "first", LossValue(every_n_steps=2), callbacks=[checkpoint])
+    branch = LossValue(every_n_steps=2)
+    train(tmp_path / "branch", branch, steps=18, ckpt_path=tmp_path / "checkpoints" / "step=6.ckpt", max_epochs=5)
+    assert [record.global_step for record in recorded(tmp_path / "first")] == [2, 4, 6, 8, 10, 12]
+    assert [record.global_step for record in recorded(tmp_path / "branch")] == [8, 10, 12, 14, 16, 18]
+
+
+def test_a_run_resumed_without_the_state_of_the_callback_keeps_to_the_period(tmp_path):
+    checkpoint = ModelCheckpoint(
+        dirpath=tmp_path / "checkpoints", every_n_train_steps=6, save_top_k=-1, filename="{step}"
+    )
+    train(tmp_path / "bare", L.Callback(), callbacks=[checkpoint])
+    train(
+        tmp_path / "late",
+        LossValue(every_n_steps=5),
+        steps=20,
+        ckpt_path=tmp_path / "checkpoints" / "step=6.ckpt",
+        max_epochs=5,
+    )
+    assert [record.global_step for record in recorded(tmp_path / "late")] == [10, 15, 20]
+
+
+def test_batches_that_cannot_be_copied_do_not_stop_the_training(tmp_path):
+    class Sparse(BoringModel):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch.to_dense(), batch_idx)
+
+        def train_dataloader(self):
+            return DataLoader([torch.randn(2, 32).to_sparse() for _ in range(6)], batch_size=None)
+
+    train(tmp_path, LossValue(every_n_steps=6, num_batches=3), model=Sparse())
+    assert [record.global_step for record in recorded(tmp_path)] == [6, 12]
 
 
 def test_records_go_to_the_folder_of_the_logger(tmp_path):

@@ -159,6 +159,40 @@ def test_an_objective_that_can_be_negative_is_judged_by_its_plain_loss(tmp_path)
     assert records[-1].context["loss_source"] == "plain_loss"
 
 
+def test_the_evidence_is_that_of_the_weights_it_judges(tmp_path):
+    seen = []
+
+    class Watched(Validated):
+        def on_validation_epoch_end(self):
+            seen.append(self.linear.weight.clone())
+
+    model = Watched(lr=1e-3)
+    records, _ = fit(tmp_path, model, RegimeDetection(every_n_steps=4, heldout_metric="val_loss"), epochs=3)
+    assert [record.global_step for record in records] == [4, 8, 12]
+    x, y = linear_data(64, seed=1).tensors
+    for record, weight in zip(records, seen[-3:], strict=True):
+        expected = F.mse_loss(x @ weight.T, y).item()
+        assert record.scalars["regime/heldout_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_history_of_accumulated_steps_has_the_scale_of_the_loss(tmp_path):
+    torch.manual_seed(0)
+    callback = RegimeDetection(overhead_budget=0, heldout_metric="val_loss")
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        accumulate_grad_batches=4,
+        callbacks=[callback],
+    )
+    trainer.fit(Validated(lr=0.0), DataLoader(linear_data(64, seed=0), 16), DataLoader(linear_data(64, seed=1), 64))
+    steps, losses = callback._history.arrays()
+    assert steps.tolist() == [0, 0, 0, 1, 1, 1, 1, 2]
+    assert losses[:4].mean() == pytest.approx(callback.probe(trainer.lightning_module).loss().item(), rel=1e-5)
+
+
 def test_the_same_full_batch_is_kept_once(tmp_path):
     data = linear_data(16, seed=0)
     records, _ = fit(tmp_path, Informed(), RegimeDetection(num_batches=4, overhead_budget=0), data=data)
