@@ -69,6 +69,20 @@ def convolutional_network() -> nn.Sequential:
     )
 
 
+def strided_network() -> nn.Sequential:
+    """Return a network of strided convolutions and GELUs for one-channel 28 × 28 images, 34 thousand parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.GELU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.GELU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(1024, 10),
+    )
+
+
 class Block(nn.Module):
     """A pre-norm transformer block with causal attention."""
 
@@ -141,15 +155,27 @@ def convolutional() -> Case:
     return Case("CNN", module, [(images[:256], labels[:256])])
 
 
-def language_model() -> Case:
-    """Return a character-level transformer on Python's language reference."""
+def strided() -> Case:
+    """Return a convolutional network of another kind on digits of 28 × 28 pixels."""
+    images, labels = _digits(pixels=28)
+    with _seeded():
+        module = strided_network()
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+        _train(module, _shuffled(images, labels, size=64), optimizer, num_steps=100)
+    return Case("strided", module, [(images[:256], labels[:256])])
+
+
+def language_model(*, sgd: bool = False) -> Case:
+    """Return a character-level transformer on Python's language reference, trained by AdamW or by SGD."""
     text = torch.tensor([min(ord(c), 127) for c in "".join(pydoc_data.topics.topics.values())[:200_000]])
     windows = text[: len(text) // CONTEXT * CONTEXT].view(-1, CONTEXT)
     with _seeded():
         module = LanguageModel()
-        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+        if sgd:
+            optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
         _train(module, _shuffled(windows[:, :-1], windows[:, 1:], size=8), optimizer, num_steps=100)
-    return Case("GPT", module, [(windows[:8, :-1], windows[:8, 1:])])
+    return Case("GPT-SGD" if sgd else "GPT", module, [(windows[:8, :-1], windows[:8, 1:])])
 
 
 def unequal_batches() -> Case:
@@ -164,7 +190,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "tiny": tiny,
     "MLP": perceptron,
     "CNN": convolutional,
+    "strided": strided,
     "GPT": language_model,
+    "GPT-SGD": lambda: language_model(sgd=True),
     "unequal": unequal_batches,
 }
 

