@@ -18,7 +18,7 @@ from lightning_regimes.callbacks import HessianSpectrum, RegimeDetection
 OUR_KEYS = ("hessian/", "regime/", "field/")
 
 
-class Classifier(L.LightningModule):
+class NoisyClassifier(L.LightningModule):
     """Batch norm, dropout, metrics, collected outputs, random numbers in the step."""
 
     def __init__(self):
@@ -55,7 +55,7 @@ class Classifier(L.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
 
-class ManualClassifier(Classifier):
+class ManualClassifier(NoisyClassifier):
     def __init__(self):
         super().__init__()
         self.automatic_optimization = False
@@ -71,7 +71,7 @@ class ManualClassifier(Classifier):
         return F.cross_entropy(self.net(batch[0]), batch[1])
 
 
-class FailsWhenProbed(Classifier):
+class FailsWhenProbed(NoisyClassifier):
     """Raises in the middle of a step as soon as it runs in evaluation mode, that is, inside a probe."""
 
     def training_step(self, batch, batch_idx):
@@ -82,7 +82,7 @@ class FailsWhenProbed(Classifier):
         return super().training_step(batch, batch_idx)
 
 
-class WithLBFGS(Classifier):
+class WithLBFGS(NoisyClassifier):
     def __init__(self):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
@@ -176,9 +176,9 @@ CALLBACKS = {
     "budgeted": lambda: [HessianSpectrum(1, overhead_budget=0.9), RegimeDetection(overhead_budget=0.9)],
 }
 SCENARIOS = {
-    "adamw": (Classifier, {}),
-    "accumulation": (Classifier, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}),
-    "bf16": (Classifier, {"precision": "bf16-mixed"}),
+    "adamw": (NoisyClassifier, {}),
+    "accumulation": (NoisyClassifier, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}),
+    "bf16": (NoisyClassifier, {"precision": "bf16-mixed"}),
     "manual": (ManualClassifier, {}),
     "lbfgs": (WithLBFGS, {}),
     "exception": (FailsWhenProbed, {}),
@@ -222,13 +222,13 @@ def test_training_is_bitwise_the_same_with_every_logger(tmp_path, monkeypatch, k
     try:
         (tmp_path / "bare").mkdir()
         (tmp_path / "watched").mkdir()
-        bare = run(tmp_path, Classifier, [], logger=logger("bare"))
+        bare = run(tmp_path, NoisyClassifier, [], logger=logger("bare"))
         if kind == "wandb":
             import wandb
 
             wandb.finish()
         callbacks = [*CALLBACKS["spectrum"](), *CALLBACKS["regime"]()]
-        same(run(tmp_path, Classifier, callbacks, logger=logger("watched")), bare)
+        same(run(tmp_path, NoisyClassifier, callbacks, logger=logger("watched")), bare)
     finally:
         if kind == "wandb":
             wandb.finish()
@@ -239,9 +239,9 @@ def test_the_comparison_sees_a_careless_observer(tmp_path):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             pl_module.training_step(batch, batch_idx)
 
-    careless = run(tmp_path, Classifier, [Careless()])
+    careless = run(tmp_path, NoisyClassifier, [Careless()])
     with pytest.raises(AssertionError):
-        same(careless, run(tmp_path, Classifier, []))
+        same(careless, run(tmp_path, NoisyClassifier, []))
 
 
 def test_measurements_were_really_taken_in_the_middle_of_training(tmp_path):
@@ -250,6 +250,6 @@ def test_measurements_were_really_taken_in_the_middle_of_training(tmp_path):
     trainer = L.Trainer(
         default_root_dir=tmp_path, max_steps=6, logger=False, enable_progress_bar=False, callbacks=callbacks
     )
-    trainer.fit(Classifier(), DataLoader(data(0, 100), batch_size=10), DataLoader(data(1, 20), batch_size=10))
+    trainer.fit(NoisyClassifier(), DataLoader(data(0, 100), batch_size=10), DataLoader(data(1, 20), batch_size=10))
     assert trainer.callback_metrics["hessian/lambda_1"] > 0
     assert trainer.callback_metrics["regime/normalized_loss"] > 0
