@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
 
-from lightning_regimes.batches import captured, same_tensors, tensors_of
 from lightning_regimes.callbacks.overhead_budget import OverheadBudget
+from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
@@ -26,8 +25,6 @@ from lightning_regimes.recording import Journal, Record, emit, logged_step, read
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Probe batches up to this size travel in checkpoints, so that a resumed run measures on the same ones.
-_MAX_SAVED_BYTES = 4 * 2**20
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
 
@@ -130,8 +127,7 @@ class Diagnostic(L.Callback):
         """Forget everything about a training; called before each training that starts anew."""
         self.budget = OverheadBudget(self.overhead_budget)
         self._enabled = True
-        self._batches: list[Any] = []
-        self._num_seen = 0
+        self.batches = ProbeBatches(self.num_batches)
         self._journal: Journal | None = None
         self._restored_directory: str | None = None
         self._training_before = 0.0
@@ -180,19 +176,16 @@ class Diagnostic(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Capture the first batches; measure once they are there, if asked to."""
-        if not self._enabled or self._num_seen >= self.num_batches:
+        if not self._enabled or self.batches.is_complete:
             return
-        self._num_seen += 1
         with (
             training_clock(trainer).paused(pl_module.device),
             preserved_rng(),
             self._tolerated(f"could not use batch {batch_idx}"),
         ):
-            # Full-batch training shows the same batch over and over.
-            if not any(same_tensors(batch, earlier) for earlier in self._batches):
-                self._batches.append(captured(batch))
+            if self.batches.offer(batch):
                 self.on_batch_captured(trainer, pl_module)
-        if self._num_seen == self.num_batches and self.at_start and self._num_measurements == 0:
+        if self.batches.is_complete and self.at_start and self._num_measurements == 0:
             self._measure(trainer, pl_module)
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -204,7 +197,7 @@ class Diagnostic(L.Callback):
     ) -> None:
         """Measure if the period or the budget says so."""
         self.num_train_batches += 1
-        if not self._enabled or not self._batches:
+        if not self._enabled or not self.batches.kept:
             return
         if self.every_n_steps is not None:
             # Counted in periods passed, since several optimizers advance the step by more than one.
@@ -246,7 +239,7 @@ class Diagnostic(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, in plain numbers and tensors; the probe's batches if they are small."""
-        state: dict[str, Any] = {
+        return {
             "num_measurements": self._num_measurements,
             "num_train_batches": self.num_train_batches,
             "num_gradients": self._num_gradients,
@@ -254,10 +247,8 @@ class Diagnostic(L.Callback):
             "spent_seconds": self.budget.spent,
             "prediction_seconds": self.budget.prediction,
             "directory": None if self._journal is None else str(self._journal.directory.absolute()),
+            "batches": self.batches.state_dict(),
         }
-        if _is_plain(self._batches) and _num_bytes(self._batches) <= _MAX_SAVED_BYTES:
-            state |= {"batches": self._batches, "num_seen": self._num_seen}
-        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
@@ -268,8 +259,7 @@ class Diagnostic(L.Callback):
         self.budget.spent = state_dict["spent_seconds"]
         self.budget.prediction = state_dict["prediction_seconds"]
         self._restored_directory = state_dict["directory"]
-        self._batches = state_dict.get("batches", [])
-        self._num_seen = state_dict.get("num_seen", 0)
+        self.batches.load_state_dict(state_dict["batches"])
 
     def _open_journal(self, trainer: L.Trainer) -> None:
         self._journal = self._interrupted_journal(trainer) or Journal(records_directory(trainer))
@@ -297,10 +287,10 @@ class Diagnostic(L.Callback):
 
     def probe(self, pl_module: L.LightningModule) -> LossProbe:
         """Return a probe at the module's present parameters, on the captured batches."""
-        return LossProbe(pl_module, self._batches, mode=self.mode, dtype=self._dtype, **self._sources)
+        return LossProbe(pl_module, self.batches.kept, mode=self.mode, dtype=self._dtype, **self._sources)
 
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._enabled or not self._batches or trainer.global_step == self._last_global_step:
+        if not self._enabled or not self.batches.kept or trainer.global_step == self._last_global_step:
             return
         self._last_global_step = trainer.global_step
         self._update_budget(trainer)
@@ -342,7 +332,7 @@ class Diagnostic(L.Callback):
             scalars={**measurement.scalars, **own},
             text=measurement.text,
             arrays=measurement.arrays,
-            context={**measurement.context, "num_batches": len(self._batches)},
+            context={**measurement.context, "num_batches": len(self.batches.kept)},
             figures=measurement.figures,
             histograms=measurement.histograms,
         )
@@ -396,16 +386,3 @@ def _total_batches(trainer: L.Trainer) -> float:
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         by_epochs = trainer.max_epochs * trainer.num_training_batches
     return min(by_steps, by_epochs)
-
-
-def _is_plain(batch: Any) -> bool:
-    """Whether a checkpoint that holds it can be loaded without trusting it."""
-    if isinstance(batch, dict):
-        return type(batch) is dict and all(isinstance(key, str) and _is_plain(value) for key, value in batch.items())
-    if isinstance(batch, list | tuple):
-        return type(batch) in (list, tuple) and all(_is_plain(value) for value in batch)
-    return batch is None or type(batch) in (Tensor, str, int, float, bool)
-
-
-def _num_bytes(batch: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(batch))

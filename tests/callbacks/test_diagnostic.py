@@ -177,11 +177,11 @@ def test_a_resumed_run_continues_schedule_file_and_batches(tmp_path):
 def test_a_second_training_with_the_same_callback_starts_anew(tmp_path):
     callback = LossValue(every_n_steps=4)
     train(tmp_path / "first", callback)
-    first_batches = callback._batches
+    first_batches = callback.batches.kept
     torch.manual_seed(1)
     train(tmp_path / "second", callback, model=BoringModel())
     assert [record.global_step for record in recorded(tmp_path / "second")] == [4, 8, 12]
-    assert callback._batches is not first_batches
+    assert callback.batches.kept is not first_batches
     assert [record.global_step for record in recorded(tmp_path / "first")] == [4, 8, 12]
 
 

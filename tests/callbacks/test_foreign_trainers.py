@@ -45,4 +45,4 @@ def test_a_pytorch_lightning_trainer_takes_the_callbacks_as_they_are(tmp_path, m
 
 def _captured(trainer):
     callback = next(callback for callback in trainer.callbacks if isinstance(callback, HessianSpectrum))
-    return callback._batches
+    return callback.batches.kept
