@@ -114,11 +114,11 @@ class Diagnostic(L.Callback):
 
     @abstractmethod
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Do the setup and one unit of the work, inside ``probe.isolated()``; return the seconds of the unit."""
+        """Do one unit of the work after another that warms up, inside ``probe.isolated()``; return its seconds."""
 
     @abstractmethod
     def expected_units(self) -> int:
-        """Return how many units a measurement takes, as far as is known before the first."""
+        """Return how many units a measurement takes, setup included, as far as is known before the first."""
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
         """Raise ValueError or ProbeError for what is known to be wrong before training."""
@@ -352,8 +352,7 @@ class Diagnostic(L.Callback):
         if unit is None:
             self._enabled = False
             return
-        setup = max(seconds - unit, 0.0)
-        self.budget.tried(setup=setup, unit=unit, units=self.expected_units())
+        self.budget.tried(seconds=seconds, unit=unit, units=self.expected_units())
         self._warn_if_unaffordable(trainer)
 
     def _update_budget(self, trainer: L.Trainer) -> None:

@@ -29,12 +29,12 @@ class LossHistory:
         return len(self._steps)
 
     def append(self, step: int, loss: Tensor) -> None:
-        """Take the loss at a step, a scalar tensor on any device; steps do not decrease."""
+        """Take the loss at a step, a tensor with one element on any device; steps do not decrease."""
         self._num_seen += 1
         if (self._num_seen - 1) % self._spacing:
             return
         self._steps.append(step)
-        self._losses.append(loss.detach().clone())
+        self._losses.append(loss.detach().reshape(()).clone())
         if len(self._steps) > self.capacity:
             self._spacing *= 2
             del self._steps[1::2], self._losses[1::2]

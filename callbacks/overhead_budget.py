@@ -50,10 +50,10 @@ class OverheadBudget:
         """Whether what has accrued covers the prediction."""
         return self.fraction > 0 and self.prediction is not None and self.accrued >= self.prediction
 
-    def tried(self, *, setup: float, unit: float, units: int) -> None:
-        """Predict from a trial: a measurement is one setup and ``units`` units."""
-        self.spent += setup + unit
-        self.prediction = setup + units * unit
+    def tried(self, *, seconds: float, unit: float, units: int) -> None:
+        """Predict from a trial that took so long: a measurement is ``units`` units of ``unit`` seconds."""
+        self.spent += seconds
+        self.prediction = units * unit
 
     def measured(self, seconds: float) -> None:
         """Account for a measurement and expect the next one to cost the same."""

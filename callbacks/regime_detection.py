@@ -82,7 +82,7 @@ class RegimeDetection(Diagnostic):
         if isinstance(loss, Tensor) and loss.numel() == 1:
             # Lightning hands over the share of the batch in an accumulated step.
             share = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            self._history.append(trainer.global_step, loss.reshape(()) * share)
+            self._history.append(trainer.global_step, loss if share == 1 else loss * share)
         # After the last batch of an epoch comes the validation whose metrics are the evidence for these weights.
         self._awaits_validation = trainer.is_last_batch
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -106,7 +106,8 @@ class RegimeDetection(Diagnostic):
         return 3 * self.num_batches
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Evaluate the loss of one batch."""
+        """Evaluate the loss of one batch twice, and take the time of the second."""
+        probe.batch_loss(0)
         start = time.perf_counter()
         probe.batch_loss(0)
         return time.perf_counter() - start

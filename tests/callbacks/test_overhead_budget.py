@@ -16,7 +16,7 @@ def simulate(fraction, steps, step_seconds, costs, units=30):
     for step in range(steps):
         budget.training += step_seconds
         if budget.grants_trial(4 * step_seconds):
-            budget.tried(setup=step_seconds, unit=(25 * step_seconds) / units, units=units)
+            budget.tried(seconds=4 * step_seconds, unit=(25 * step_seconds) / units, units=units)
         elif budget.grants_measurement():
             budget.measured(next(costs))
             measured.append(step)
