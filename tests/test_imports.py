@@ -60,7 +60,7 @@ def imports(path, *, at_run_time):
             yield node.module
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(modules()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards(path):
     name = own_name(path)
     if name == "__init__":
