@@ -10,13 +10,12 @@ _GUIDANCE = {
         "conjugate gradients) gains most from here."
     ),
     Regime.UNDER_TRAINED: (
-        "Optimization is the limit; more data will not help. Train longer while the loss still falls; then change the "
-        "optimizer or its learning rate, or the difficulty: Adam followed by L-BFGS, a curriculum, constraints by an "
-        "augmented Lagrangian."
+        "More data will not help. Train longer while the loss still falls; then change the optimizer or its learning "
+        "rate, or the difficulty: Adam followed by L-BFGS, a curriculum, constraints by an augmented Lagrangian."
     ),
     Regime.OVER_TRAINED: (
-        "Data is the limit; a better optimizer will not help. Add or resample data (for a differential equation, "
-        "collocation points, or regions in place of points), or regularize."
+        "A better optimizer will not help. Add or resample data (for a differential equation, collocation points, or "
+        "regions in place of points), or regularize."
     ),
     Regime.INCONSISTENT: (
         "The error is small although the loss is not: check the weights of the loss terms, and that loss and error "
