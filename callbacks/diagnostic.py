@@ -20,7 +20,7 @@ from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
-from lightning_regimes.recording import Journal, Record, emit, logged_step, read_records, records_directory
+from lightning_regimes.recording import Journal, Record, Table, emit, logged_step, read_records, records_directory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +39,7 @@ class Measurement:
     context: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
     histograms: tuple[str, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 class Diagnostic(L.Callback):
@@ -335,6 +336,7 @@ class Diagnostic(L.Callback):
             context={**measurement.context, "num_batches": len(self.batches.kept)},
             figures=measurement.figures,
             histograms=measurement.histograms,
+            tables=measurement.tables,
         )
         if self._journal is not None and trainer.is_global_zero:
             self._journal.append(record)

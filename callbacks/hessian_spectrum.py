@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
 from lightning_regimes.curvature import HessianOperator, eigsh, gap_index, stability_threshold, trace
 from lightning_regimes.probe import LossProbe
+from lightning_regimes.recording import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,11 +105,12 @@ class HessianSpectrum(Diagnostic):
                 resolve_opposite=self.resolve_minimum,
             )
             values = pairs.values.double().cpu().numpy()
+            residuals = _relative(pairs.residuals.double().cpu().numpy(), values)
             scalars = {f"hessian/lambda_{index}": float(value) for index, value in enumerate(values, start=1)}
             scalars |= {
                 "hessian/lambda_min": pairs.opposite_value,
                 "hessian/lambda_min_residual": pairs.opposite_residual,
-                "hessian/residual_max": float(pairs.residuals.max()),
+                "hessian/residual_max": float(residuals.max()),
                 "hessian/converged": float(pairs.converged),
             }
             if self.num_trace_samples:
@@ -121,15 +124,21 @@ class HessianSpectrum(Diagnostic):
         if values[0] > 0:
             scalars["hessian/negative_ratio"] = max(-pairs.opposite_value, 0.0) / float(values[0])
         if self.k > 1:
-            scalars["hessian/gap_index"] = gap_index(pairs.values)
+            index = gap_index(pairs.values)
+            scalars["hessian/gap_index"] = index
+            if 0 < index < self.k and values[index] != 0:
+                scalars["hessian/gap_ratio"] = float(values[index - 1] / values[index])
         stability, context = self._stability(trainer, float(values[0]))
         self._history.append((trainer.global_step, [float(value) for value in values]))
         history, threshold = list(self._history), stability.get("hessian/stability_threshold")
+        rows = [(i, float(a), float(b)) for i, (a, b) in enumerate(zip(values, residuals, strict=True), start=1)]
         return Measurement(
             scalars=scalars | stability,
             arrays={"hessian/eigenvalues": values},
             context=context | {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol},
             figures={"hessian/spectrum": lambda: draw_spectrum(history, threshold)},
+            histograms=("hessian/eigenvalues",),
+            tables={"hessian/eigenpairs": Table(("index", "eigenvalue", "relative residual"), rows)},
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,6 +178,10 @@ class HessianSpectrum(Diagnostic):
             "hessian/sharpness_ratio": sharpness / stability.value,
         }
         return scalars, context
+
+
+def _relative(residuals: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return residuals / np.maximum(np.abs(values), np.finfo(np.float64).tiny)
 
 
 def draw_spectrum(history: list[tuple[int, list[float]]], threshold: float | None) -> Figure:

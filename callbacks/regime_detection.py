@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
 from lightning_regimes.callbacks.loss_history import LossHistory
 from lightning_regimes.probe import LossProbe
+from lightning_regimes.recording import Table
 from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend
 
 # Names under which people log the training loss on validation data.
@@ -157,7 +158,14 @@ class RegimeDetection(Diagnostic):
                 "regime/provisional": float(report.provisional),
             }
             context |= {"reasons": list(report.reasons), "guidance": guidance(report)}
-        return Measurement(scalars=scalars, text=text, arrays=arrays, context=context)
+        evidence = [("training loss / reference loss", loss / reference, self.thresholds.fit)]
+        evidence += [] if error is None else [("error", error, self.thresholds.error)]
+        evidence += (
+            [] if heldout is None else [("held-out loss / reference loss", heldout / reference, self.thresholds.fit)]
+        )
+        rows = [(quantity, value, threshold, value <= threshold) for quantity, value, threshold in evidence]
+        tables = {"regime/evidence": Table(("quantity", "value", "threshold", "low"), rows)}
+        return Measurement(scalars=scalars, text=text, arrays=arrays, context=context, tables=tables)
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule, the loss history and the loss at initialization."""

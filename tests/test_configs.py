@@ -97,7 +97,9 @@ def test_every_key_that_the_demo_records_is_in_every_logger(finished_run):
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     rows = finished_run(file).history
     in_wandb = {key for row in rows for key in row}
-    assert scalars | text | {"hessian/spectrum", "field/maps"} <= in_wandb
+    tables = {key for record in records for key in record.tables}
+    assert tables == {"hessian/eigenpairs", "regime/evidence"}
+    assert scalars | text | tables | {"hessian/spectrum", "hessian/eigenvalues", "field/maps"} <= in_wandb
     (file,) = run.glob("csv/version_0/metrics.csv")
     with file.open() as handle:
         table = list(csv.DictReader(handle))
@@ -106,7 +108,8 @@ def test_every_key_that_the_demo_records_is_in_every_logger(finished_run):
     events = EventAccumulator(str(folder)).Reload()
     assert scalars <= set(events.Tags()["scalars"])
     assert "field/maps" in events.Tags()["images"]
-    assert "regime/label/text_summary" in events.Tags()["tensors"]
+    assert {f"{key}/text_summary" for key in text | tables} <= set(events.Tags()["tensors"])
+    assert "hessian/eigenvalues" in events.Tags()["histograms"]
 
     # The same number at the same step everywhere.
     spectra = [record for record in records if record.diagnostic == "hessian"]

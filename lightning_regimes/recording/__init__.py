@@ -4,6 +4,7 @@ from lightning_regimes.recording.emission import emit, logged_step
 from lightning_regimes.recording.journal import RECORDS_FILE, Journal, has_records, read_records
 from lightning_regimes.recording.record import Record
 from lightning_regimes.recording.run_directory import records_directory, run_directory
+from lightning_regimes.recording.table import Table
 from lightning_regimes.recording.vocabulary import VOCABULARY, Quantity, describe
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Journal",
     "Quantity",
     "Record",
+    "Table",
     "describe",
     "emit",
     "has_records",

@@ -37,7 +37,7 @@ def emit(trainer: "Trainer", pl_module: "LightningModule", record: Record) -> No
     """Show a record to callbacks and loggers at once, whatever ``log_every_n_steps`` says.
 
     Scalars become ``trainer.callback_metrics`` on every rank, so that ``ModelCheckpoint`` and ``EarlyStopping`` can
-    monitor them, and go to every logger on rank zero. Text, histograms and figures go to W&B and TensorBoard. A
+    monitor them, and go to every logger on rank zero. Text, tables, histograms and figures go to W&B and TensorBoard. A
     logger that fails is warned about once; training goes on. The user's own logging is not touched.
     """
     import torch  # a report reads records without it
@@ -108,6 +108,8 @@ def _write_wandb(logger: Any, record: Record, pictures: _Pictures) -> None:
     for key in record.histograms:
         if (values := _finite(record.arrays[key])).size:
             row[key] = wandb.Histogram(np_histogram=np.histogram(values, bins=min(64, max(values.size, 8))))
+    for key, table in record.tables.items():
+        row[key] = wandb.Table(columns=list(table.columns), data=[list(entries) for entries in table.rows])
     row.update({key: wandb.Image(picture) for key, picture in pictures.items()})
     if row:
         # The logger adds its prefix and trainer/global_step, so this row shares the x-axis of the module's own.
@@ -120,6 +122,8 @@ def _write_tensorboard(logger: Any, record: Record, pictures: _Pictures) -> None
     prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if logger._prefix else ""
     for key, text in record.text.items():
         writer.add_text(prefix + key, text, record.step)
+    for key, table in record.tables.items():
+        writer.add_text(prefix + key, table.markdown(), record.step)
     for key in record.histograms:
         if (values := _finite(record.arrays[key])).size:
             writer.add_histogram(prefix + key, values, record.step)

@@ -13,6 +13,7 @@ import numpy as np
 
 from lightning_regimes.recording.record import Record
 from lightning_regimes.recording.stored_arrays import StoredArrays
+from lightning_regimes.recording.table import Table
 from lightning_regimes.recording.vocabulary import describe
 
 RECORDS_DIRECTORY = "regimes"
@@ -53,6 +54,7 @@ class Journal:
             "epoch": record.epoch,
             "scalars": record.scalars,
             "text": record.text,
+            "tables": {key: {"columns": table.columns, "rows": table.rows} for key, table in record.tables.items()},
             "context": record.context,
             "histograms": record.histograms,
         }
@@ -179,6 +181,7 @@ def _record(line: Mapping[str, Any], directory: Path) -> Record:
         scalars={key: float(line["scalars"][key]) for key in _known(line["scalars"])},
         text={key: line["text"][key] for key in _known(line["text"])},
         arrays=arrays,
+        tables={key: Table(**line["tables"][key]) for key in _known(line.get("tables", {}))},
         context=line["context"],
         histograms=tuple(key for key in line["histograms"] if key in arrays),
     )

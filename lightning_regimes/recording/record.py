@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_regimes.recording.stored_arrays import StoredArrays
+from lightning_regimes.recording.table import Table
 from lightning_regimes.recording.vocabulary import describe
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ class Record:
         context: What explains the numbers (thresholds, reasons, sources): anything that JSON can hold.
         figures: Functions that draw a picture; they run only where a logger can show it and are never stored.
         histograms: Keys of ``arrays`` that loggers show as histograms.
+        tables: What reads best as rows and columns.
 
     Raises:
-        ValueError: If a key is not in the vocabulary, an array is not numeric, or a histogram names no array.
+        ValueError: If a key is not in the vocabulary, an array is not numeric, a histogram names no array, or a row
+            of a table has not one entry a column.
         TypeError: If a scalar is not a number.
     """
 
@@ -44,9 +47,10 @@ class Record:
     context: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, "Callable[[], Figure]"] = field(default_factory=dict)
     histograms: tuple[str, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in (*self.scalars, *self.text, *self.arrays, *self.figures):
+        for key in (*self.scalars, *self.text, *self.arrays, *self.figures, *self.tables):
             describe(key)
         for key in self.histograms:
             if key not in self.arrays:

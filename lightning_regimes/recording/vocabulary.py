@@ -40,7 +40,7 @@ _QUANTITIES = (
     # Curvature of the training loss.
     Quantity("hessian/lambda_{i}", "loss", "neither", "i-th largest eigenvalue of the Hessian of the training loss"),
     Quantity("hessian/lambda_min", "loss", "neither", "smallest (most negative) eigenvalue of the Hessian"),
-    Quantity("hessian/lambda_min_residual", "", "lower", "‖Hv − λv‖ / |λ| of the smallest eigenpair"),
+    Quantity("hessian/lambda_min_residual", "loss", "lower", "‖Hv − λv‖ of the smallest eigenpair: its error bound"),
     Quantity("hessian/trace", "loss", "neither", "trace of the Hessian, the sum of all its eigenvalues"),
     Quantity("hessian/trace_standard_error", "loss", "lower", "standard error of the estimated trace"),
     Quantity(
@@ -67,11 +67,13 @@ _QUANTITIES = (
     Quantity("hessian/converged", "", "higher", "1 where all reported eigenpairs met the tolerance, else 0"),
     Quantity("hessian/num_matvecs", "", "lower", "Hessian-vector products spent on this measurement"),
     Quantity("hessian/eigenvalues", "loss", "neither", "the reported eigenvalues, largest first"),
+    Quantity("hessian/eigenpairs", "", "neither", "the reported eigenvalues with their relative residuals, as a table"),
     Quantity("hessian/spectrum", "", "neither", "picture of the reported eigenvalues"),
     *_cost("hessian"),
     # The verdict.
     Quantity("regime/label", "", "neither", "the training regime that the measurements point to"),
     Quantity("regime/id", "", "neither", "the training regime as an integer, for loggers that take only numbers"),
+    Quantity("regime/evidence", "", "neither", "the numbers that decide, beside their thresholds, as a table"),
     Quantity("regime/train_loss", "loss", "lower", "training loss on the probe's fixed batches"),
     Quantity("regime/reference_loss", "loss", "neither", "loss of the trivial predictor on the same batches"),
     Quantity("regime/normalized_loss", "", "lower", "training loss over the reference loss"),

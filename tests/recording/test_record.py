@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_regimes.recording import Record
+from lightning_regimes.recording import Journal, Record, Table, read_records
 
 
 def record(**content: Any) -> Record:
@@ -37,3 +37,17 @@ def test_histogram_needs_its_array() -> None:
 def test_array_of_objects_is_refused() -> None:
     with pytest.raises(ValueError, match="must be numeric"):
         record(arrays={"hessian/eigenvalues": np.array(["a", None])})
+
+
+def test_table_shows_as_markdown_and_survives_the_journal(tmp_path) -> None:
+    table = Table(("name", "value", "low"), [("loss", 0.123456, True), ("error", float("inf"), None)])
+    assert (
+        table.markdown() == "| name | value | low |\n| --- | --- | --- |\n| loss | 0.1235 | True |\n| error | inf |  |"
+    )
+    journal = Journal(tmp_path / "regimes")
+    journal.append(Record("regime", 0, 0, 0, tables={"regime/evidence": table}))
+    (record,) = read_records(tmp_path)
+    rows = record.tables["regime/evidence"].rows
+    assert [rows[0], float(rows[1][1])] == [["loss", 0.123456, True], float("inf")]
+    with pytest.raises(ValueError, match="1 entries for the columns"):
+        Table(("a", "b"), [(1,)])
