@@ -107,7 +107,7 @@ def test_fit_leaves_everything_in_its_run_directory(capsys: pytest.CaptureFixtur
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
     assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {"runs", "small.yaml", "user_code.py"}
     shown = capsys.readouterr().out
-    for part in ("well-trained", "error   0.02", f"{run}/report.html", f"{run}/regimes/records.jsonl", "last.ckpt"):
+    for part in ("WELL_TRAINED", "error   0.02", f"{run}/report.html", f"{run}/regimes/records.jsonl", "last.ckpt"):
         assert part in shown
 
 

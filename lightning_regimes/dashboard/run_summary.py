@@ -47,8 +47,10 @@ def _verdict(run: RunView, title: str) -> Panel:
     colour = _COLOURS.get(run.label or "", "dim")
     provisional = " (provisional)" if run.number("regime/provisional") else ""
     table = Table.grid(padding=(0, 2))
-    table.add_row("[dim]regime[/]", f"[bold {colour}]{run.label or 'no verdict'}[/]{provisional}")
-    for name, key in (("λ₁", "hessian/lambda_1"), ("error", "regime/test_error")):
+    # Spelt as in records, configurations and code, so that it can be searched for.
+    label = run.verdict.text.get("regime/label") if run.verdict else None
+    table.add_row("[dim]regime[/]", f"[bold {colour}]{label or 'no verdict'}[/]{provisional}")
+    for name, key in (("λ₁", "hessian/lambda_1"), ("rel-L2", "field/rel_l2"), ("error", "regime/test_error")):
         if (value := run.number(key)) is not None:
             table.add_row(f"[dim]{name}[/]", short(value))
     if run.verdict and (guidance := run.verdict.context.get("guidance")):

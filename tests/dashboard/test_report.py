@@ -276,6 +276,6 @@ def test_summary_names_regime_numbers_and_paths(tmp_path: Path) -> None:
     console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_summary(run, title="experiment", console=console)
     text = console.export_text()
-    for part in ("well-trained", "150", "0.02", f"{run}/report.html", f"{run}/regimes/records.jsonl"):
+    for part in ("WELL_TRAINED", "150", "0.02", f"{run}/report.html", f"{run}/regimes/records.jsonl"):
         assert part in text
     assert "checkpoint" not in text
