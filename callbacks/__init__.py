@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regimes.lazy_names import lazy_names
 
 __all__ = ["Diagnostic", "FieldSnapshot", "HessianSpectrum", "Measurement", "RandomState", "RegimeDetection"]
 
@@ -23,12 +24,4 @@ if TYPE_CHECKING:
     from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _SUBMODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_SUBMODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

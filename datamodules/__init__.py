@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regimes.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lightning_regimes.datamodules.collocation import Collocation
@@ -16,12 +17,4 @@ _SUBMODULES = {
 
 __all__ = ["Collocation", "HandwrittenDigits"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _SUBMODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_SUBMODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

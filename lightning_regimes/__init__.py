@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regimes.lazy_names import lazy_names
 
 __version__ = "0.1.0"
 
@@ -14,12 +15,4 @@ _SUBMODULES = {"LossProbe": "probe", "ProbeError": "probe"}
 if TYPE_CHECKING:
     from lightning_regimes.probe import LossProbe, ProbeError
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _SUBMODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_SUBMODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)
