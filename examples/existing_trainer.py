@@ -47,12 +47,8 @@ def main() -> None:
         callbacks=[HessianSpectrum(every_n_epochs=2), RegimeDetection(error_metric="val_error")],  # ... and one line
     )
     trainer.fit(DigitClassifier(), DataLoader(train, batch_size=64, shuffle=True), DataLoader(val, batch_size=297))
-    print(
-        "label:",
-        trainer.callback_metrics["regime/id"].item(),
-        "λ1:",
-        trainer.callback_metrics["hessian/lambda_1"].item(),
-    )
+    for key in ("regime/normalized_loss", "regime/test_error", "hessian/lambda_1", "hessian/sharpness_ratio"):
+        print(f"{key:26} {trainer.callback_metrics[key]:.4g}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""What the README tells people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_regimes import callbacks
+from lightning_regimes.cli import main
+from lightning_regimes.recording import describe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BASH = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+COMMENTS = "\n".join(
+    line.lstrip("# ")
+    for path in sorted((ROOT / "configs").glob("*.yaml"))
+    for line in path.read_text().splitlines()
+    if line.startswith("#")
+)
+
+
+def commands(text, start):
+    lines = [line.partition("   #")[0].strip() for line in text.splitlines()]
+    return sorted({line for line in lines if line.startswith(start) and "RUN_DIR" not in line})
+
+
+FITS = commands(BASH + "\n" + COMMENTS, "lightning-regimes fit")
+
+
+@pytest.mark.parametrize("command", FITS)
+def test_every_fit_command_parses(command, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main([*shlex.split(command)[1:], "--print_config"]) == 0
+    assert "class_path:" in capsys.readouterr().out
+
+
+def test_every_option_in_the_head_of_a_configuration_parses(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tried = 0
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        for line in path.read_text().splitlines():
+            if re.match(r"#\s+--", line):
+                tried += 1
+                options = [word for word in shlex.split(line.lstrip("# ")) if word.startswith("--")]
+                assert main(["fit", "-c", str(path), *_complete(options), "--print_config"]) == 0, line
+    assert tried >= 5
+
+
+def _complete(options):
+    # The options of a curriculum are continued on a second line.
+    if any(option.startswith("--model.curriculum=") for option in options):
+        return [*options, "--model.problem.beta=30"]
+    return options
+
+
+def test_make_targets_and_linked_files_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", BASH, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_key_that_is_explained_is_in_the_vocabulary():
+    table = README.split("## What the numbers mean")[1].split("How the label comes about")[0]
+    keys = re.findall(r"`((?:regime|hessian|field)/\w+)`", table)
+    assert len(keys) > 10
+    for key in keys:
+        describe(key)
+
+
+def test_every_callback_that_is_named_exists():
+    for name in re.findall(r"\b(HessianSpectrum|RegimeDetection|FieldSnapshot|RandomState)\b", README):
+        assert hasattr(callbacks, name)
+
+
+def test_the_example_of_an_existing_trainer_runs(tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "existing_trainer.py")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    values = dict(line.split() for line in result.stdout.splitlines() if re.match(r"(regime|hessian)/", line))
+    assert float(values["regime/test_error"]) < 0.06
+    assert float(values["hessian/lambda_1"]) > 0
