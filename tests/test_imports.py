@@ -108,6 +108,7 @@ def test_every_public_name_resolves():
         ".optim",
         ".pde",
         ".regimes",
+        ".theory",
     ):
         module = importlib.import_module(f"lightning_regimes{package}")
         for name in module.__all__:
