@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING
 
 from lightning_regimes.lazy_names import lazy_names
 
-__all__ = ["Diagnostic", "FieldSnapshot", "HessianSpectrum", "Measurement", "RandomState", "RegimeDetection"]
+__all__ = [
+    "Diagnostic",
+    "FieldSnapshot",
+    "GradientAlignment",
+    "HessianSpectrum",
+    "Measurement",
+    "RandomState",
+    "RegimeDetection",
+]
 
 _SUBMODULES = {
     "Diagnostic": "diagnostic",
     "FieldSnapshot": "field_snapshot",
+    "GradientAlignment": "gradient_alignment",
     "HessianSpectrum": "hessian_spectrum",
     "Measurement": "diagnostic",
     "RandomState": "random_state",
@@ -20,6 +29,7 @@ _SUBMODULES = {
 if TYPE_CHECKING:
     from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
+    from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
     from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection

@@ -309,6 +309,26 @@ class Diagnostic(L.Callback):
                 self._record(trainer, pl_module, measurement, seconds)
             self.budget.spent += time.perf_counter() - start - seconds
 
+    def follow_up(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        measure: Callable[[L.LightningModule], Measurement],
+    ) -> None:
+        """Record what can only be known after the step that follows a measurement; nothing if it comes back empty."""
+        if not self._enabled:
+            return
+        self._update_budget(trainer)
+        with training_clock(trainer).paused(pl_module.device), preserved_rng():
+            start = time.perf_counter()
+            measurement = Measurement()
+            with self._tolerated(f"skipped looking back at step {trainer.global_step}"):
+                measurement = measure(pl_module)
+            seconds = time.perf_counter() - start
+            if measurement.scalars:
+                self._record(trainer, pl_module, measurement, seconds)
+            self.budget.spent += time.perf_counter() - start
+
     @contextlib.contextmanager
     def _tolerated(self, what: str) -> Iterator[None]:
         try:

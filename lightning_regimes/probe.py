@@ -126,21 +126,36 @@ class LossProbe:
         with self.isolated():
             return _weighted_sum(self.weights, [function(_copied(batch)).detach().double() for batch in self._batches])
 
+    def point(self) -> Tensor:
+        """Return the parameters as a detached vector, shape (num_parameters,)."""
+        return self.flatten([leaf.detach() for leaf in self.parameters.values()])
+
     def gradient(self) -> Tensor:
         """Return the gradient as a detached vector, shape (num_parameters,).
 
         Raises:
             ProbeError: the loss has no graph or depends on none of the parameters.
         """
-        leaves = list(self.parameters.values())
         with self.isolated():
             total = torch.zeros(self.num_parameters, dtype=self.dtype, device=self.device)
             for index, weight in enumerate(self.weights):
-                gradients = torch.autograd.grad(self.batch_loss(index), leaves, allow_unused=True)
-                if all(gradient is None for gradient in gradients):
-                    raise ProbeError(_INDEPENDENT)
-                total.add_(self.flatten(gradients), alpha=weight)
+                total.add_(self._batch_gradient(index), alpha=weight)
         return total
+
+    def batch_gradients(self) -> Tensor:
+        """Return the gradient of each batch, not weighted, as detached columns, shape (num_parameters, num_batches).
+
+        Raises:
+            ProbeError: the loss has no graph or depends on none of the parameters.
+        """
+        with self.isolated():
+            return torch.stack([self._batch_gradient(index) for index in range(self.num_batches)], dim=1)
+
+    def _batch_gradient(self, index: int) -> Tensor:
+        gradients = torch.autograd.grad(self.batch_loss(index), list(self.parameters.values()), allow_unused=True)
+        if all(gradient is None for gradient in gradients):
+            raise ProbeError(_INDEPENDENT)
+        return self.flatten(gradients)
 
     def batch_loss(self, index: int) -> Tensor:
         """Return the loss of one batch, a scalar differentiable in :attr:`parameters`, not weighted.

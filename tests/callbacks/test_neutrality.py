@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regimes.callbacks import HessianSpectrum, RegimeDetection
+from lightning_regimes.callbacks import GradientAlignment, HessianSpectrum, RegimeDetection
 
-OUR_KEYS = ("hessian/", "regime/", "field/")
+OUR_KEYS = ("alignment/", "hessian/", "regime/", "field/")
 
 
 class NoisyClassifier(L.LightningModule):
@@ -173,6 +173,7 @@ CALLBACKS = {
     "spectrum_of_batch_statistics": lambda: [HessianSpectrum(2, every_n_epochs=1, mode="train", num_batches=3)],
     "spectrum_in_double": lambda: [HessianSpectrum(2, every_n_steps=7, double_precision=True)],
     "regime": lambda: [RegimeDetection(every_n_steps=3, error_metric="val_loss")],
+    "alignment": lambda: [GradientAlignment(2, every_n_steps=3, num_batches=2)],
     "budgeted": lambda: [HessianSpectrum(1, overhead_budget=0.9), RegimeDetection(overhead_budget=0.9)],
 }
 SCENARIOS = {
