@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lightning_regimes.dashboard.alignment_history import alignment_history, step_size_bands
 from lightning_regimes.dashboard.curvature_history import spectrum_history, trace_history
 from lightning_regimes.dashboard.field_maps import field_maps
 from lightning_regimes.dashboard.loss_curve import loss_curve
@@ -22,6 +23,8 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     field_maps,
     spectrum_history,
     trace_history,
+    alignment_history,
+    step_size_bands,
 )
 
 

@@ -229,6 +229,29 @@ def test_sparse_or_broken_records_still_give_a_page(tmp_path: Path, records: lis
     assert "Last values" in page_of(make_run(tmp_path, *records)).text
 
 
+def alignment(step: int, *, dominant: float = 0.3) -> Record:
+    scalars = {
+        "alignment/theta": 0.25 + step / 100,
+        "alignment/chance": 0.01,
+        "alignment/critical_loss_step_size_dominant": dominant,
+        "alignment/critical_loss_step_size_bulk": 1.5,
+        "alignment/step_size": 0.2,
+    }
+    return Record("alignment", step, step, 0, scalars=scalars)
+
+
+def test_alignment_has_its_panels_with_the_numbers_for_those_who_cannot_see_them(tmp_path: Path) -> None:
+    follow_up = Record("alignment", 1, 1, 0, scalars={"alignment/theta_update": 0.4})
+    page = page_of(make_run(tmp_path / "finite", alignment(0), follow_up, alignment(50, dominant=0.4)))
+    assert "Alignment with the dominant eigenvectors" in page.text
+    assert "at 2 steps, from 0.25 to 0.75" in page.text
+    assert "0.4 within the dominant subspace and 1.5 in the rest" in page.text
+    # Without positive curvature there is no largest step size.
+    unbounded = page_of(make_run(tmp_path / "unbounded", alignment(0, dominant=float("inf"))))
+    assert "Alignment with the dominant eigenvectors" in unbounded.text
+    assert "Step sizes that lower the loss" not in unbounded.text
+
+
 def test_unjudged_run_says_how_to_get_a_verdict(tmp_path: Path) -> None:
     assert "add RegimeDetection to its callbacks" in page_of(make_run(tmp_path, hessian(0))).text
 
