@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
-from lightning_regimes.curvature import Eigenpairs, HessianOperator, eigsh
-from lightning_regimes.curvature.alignment import (
+from lightning_regimes.curvature import (
     AlignmentReport,
+    Eigenpairs,
+    HessianOperator,
     alignment_report,
     dominant_alignment,
+    eigsh,
     predict_update,
     subspace_overlap,
 )

@@ -157,26 +157,31 @@ class LossProbe:
             raise ProbeError(_INDEPENDENT)
         return self.flatten(gradients)
 
-    def batch_loss(self, index: int) -> Tensor:
+    def batch_loss(self, index: int, *, loss: LossFunction | None = None) -> Tensor:
         """Return the loss of one batch, a scalar differentiable in :attr:`parameters`, not weighted.
 
         It belongs inside :meth:`isolated`, and so does everything that differentiates it.
+
+        Args:
+            index: of the batch.
+            loss: another ``loss(module, batch)`` to evaluate in place of the probe's, under the same rules.
 
         Raises:
             ProbeError: the loss is no scalar, has no graph, or uses parameters that the module does not look up in
                 its registry.
         """
         with self.isolated():
-            loss = self._batch_value(index)
-        if not loss.requires_grad:
+            value = self._batch_value(index, loss)
+        if not value.requires_grad:
             raise ProbeError(
-                f"the loss from `{self.loss_source}` has no graph: it must be computed from the module's parameters "
+                f"the loss from `{self._name_of(loss)}` has no graph: it must be computed from the module's parameters "
                 "without `detach`, `item` or `no_grad`"
             )
-        if index not in self._verified:
-            refuse_stale_parameters(loss, self._originals)
-            self._verified.add(index)
-        return loss
+        if loss is not None or index not in self._verified:
+            refuse_stale_parameters(value, self._originals)
+            if loss is None:
+                self._verified.add(index)
+        return value
 
     @contextlib.contextmanager
     def isolated(self) -> Iterator[None]:
@@ -213,24 +218,28 @@ class LossProbe:
         pieces = torch.split(vector, sizes)
         return [piece.view(leaf.shape) for piece, leaf in zip(pieces, self.parameters.values(), strict=True)]
 
-    def _batch_value(self, index: int) -> Tensor:
+    def _name_of(self, loss: LossFunction | None) -> str:
+        return self.loss_source if loss is None else getattr(loss, "__name__", type(loss).__name__)
+
+    def _batch_value(self, index: int, loss: LossFunction | None = None) -> Tensor:
         torch.manual_seed(self._seed + index)
         np.random.seed((self._seed + index) % 2**32)
         random.seed(self._seed + index)
         self._fill()
-        output = self._evaluate(self._module, _copied(self._batches[index]))
+        output = (loss or self._evaluate)(self._module, _copied(self._batches[index]))
         self._require_unmoved()
-        loss = output.get("loss") if isinstance(output, Mapping) else output
-        if not isinstance(loss, Tensor):
+        value = output.get("loss") if isinstance(output, Mapping) else output
+        source = self._name_of(loss)
+        if not isinstance(value, Tensor):
             raise ProbeError(
-                f"`{self.loss_source}` of {type(self._module).__name__} returned {type(output).__name__}, not a loss; "
+                f"`{source}` of {type(self._module).__name__} returned {type(output).__name__}, not a loss; "
                 "return the scalar tensor, or a dictionary that holds it under 'loss'"
             )
-        if loss.numel() != 1 or not loss.is_floating_point():
+        if value.numel() != 1 or not value.is_floating_point():
             raise ProbeError(
-                f"the loss from `{self.loss_source}` must be one real number, got {tuple(loss.shape)} of {loss.dtype}"
+                f"the loss from `{source}` must be one real number, got {tuple(value.shape)} of {value.dtype}"
             )
-        return loss.reshape(())
+        return value.reshape(())
 
     def _fill(self) -> None:
         """Give the module the leaves, and fresh copies of everything else that an evaluation has changed."""

@@ -14,28 +14,28 @@ from torch.autograd.graph import Node
 from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.hooks import RemovableHandle
 
-from lightning_regimes.probe import LossProbe, ProbeError
+from lightning_regimes.probe import LossFunction, LossProbe, ProbeError
 
 _ERROR_NODE = "torch::autograd::Error"
 
 
-def gradient_graph(probe: LossProbe, index: int) -> list[Tensor | None]:
+def gradient_graph(probe: LossProbe, index: int, *, loss: LossFunction | None = None) -> list[Tensor | None]:
     r"""Return the weighted gradient :math:`w_b \nabla L_b` of a batch, with its graph, one entry a leaf.
 
-    ``None`` stands for a leaf that the batch loss does not depend on. To be called inside ``probe.isolated()``, as is
-    what differentiates the result.
+    ``loss`` replaces the probe's own. ``None`` stands for a leaf that the batch loss does not depend on. To be called
+    inside ``probe.isolated()``, as is what differentiates the result.
 
     Raises:
         ProbeError: the loss is not finite, or its second derivative cannot be computed.
     """
     leaves = list(probe.parameters.values())
-    loss = probe.batch_loss(index)
-    if not bool(torch.isfinite(loss)):
-        raise ProbeError(f"the loss of probe batch {index} is {loss.item()}; there is no curvature at this point")
+    value = probe.batch_loss(index, loss=loss)
+    if not bool(torch.isfinite(value)):
+        raise ProbeError(f"the loss of probe batch {index} is {value.item()}; there is no curvature at this point")
     weight = probe.weights[index]
-    with explained_failures(), _visible_graph(loss):
+    with explained_failures(), _visible_graph(value):
         gradients = torch.autograd.grad(
-            loss if weight == 1 else loss * weight, leaves, create_graph=True, allow_unused=True
+            value if weight == 1 else value * weight, leaves, create_graph=True, allow_unused=True
         )
     return list(gradients)
 

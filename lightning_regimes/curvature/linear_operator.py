@@ -43,6 +43,18 @@ def require_symmetric_shape(operator: LinearOperator) -> int:
     return operator.shape[0]
 
 
+def require_operand(operator: LinearOperator, other: Tensor) -> None:
+    """Raise TypeError or ValueError for what an operator cannot multiply: (n,) or (n, m), its dtype, its device."""
+    if not isinstance(other, Tensor) or other.dtype != operator.dtype:
+        kind = other.dtype if isinstance(other, Tensor) else type(other).__name__
+        raise TypeError(f"the operator multiplies tensors of {operator.dtype}, got {kind}")
+    size = operator.shape[1]
+    if other.ndim not in (1, 2) or other.shape[0] != size:
+        raise ValueError(f"the operator multiplies tensors of shape ({size},) or ({size}, m), got {tuple(other.shape)}")
+    if other.device != operator.device:
+        raise ValueError(f"the operator multiplies tensors on {operator.device}, got one on {other.device}")
+
+
 def held(operator: LinearOperator) -> AbstractContextManager[None]:
     """Keep what the operator sets up for a product over many products.
 

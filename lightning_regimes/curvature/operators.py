@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_regimes.curvature.gradient_graph import explained_failures, gradient_graph, graph_bytes
+from lightning_regimes.curvature.linear_operator import require_operand
 from lightning_regimes.probe import LossProbe, ProbeError
 
 Engine = Literal["auto", "reverse"]
@@ -112,16 +113,7 @@ class HessianOperator:
             ValueError: it has another shape or is on another device, or the operator is closed.
             ProbeError: the product is not finite, or the loss cannot be differentiated twice.
         """
-        if not isinstance(other, Tensor) or other.dtype != self.dtype:
-            kind = other.dtype if isinstance(other, Tensor) else type(other).__name__
-            raise TypeError(f"the operator multiplies tensors of {self.dtype}, got {kind}")
-        if other.ndim not in (1, 2) or other.shape[0] != self.shape[1]:
-            raise ValueError(
-                f"the operator multiplies tensors of shape ({self.shape[1]},) or ({self.shape[1]}, m), "
-                f"got {tuple(other.shape)}"
-            )
-        if other.device != self.device:
-            raise ValueError(f"the operator multiplies tensors on {self.device}, got one on {other.device}")
+        require_operand(self, other)
         if self._is_closed:
             raise ValueError("the operator is closed and has let go of its graphs; make a new one")
         with self._probe.isolated():

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_regimes import LossProbe
-from lightning_regimes.curvature import HessianOperator, eigsh
-from lightning_regimes.curvature.alignment import (
+from lightning_regimes.curvature import (
+    HessianOperator,
     SubspaceTerms,
     alignment_report,
     critical_step_size,
     dominant_alignment,
+    eigsh,
     predict_update,
     subspace_overlap,
 )
