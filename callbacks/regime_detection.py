@@ -96,6 +96,13 @@ class RegimeDetection(Diagnostic):
             self._measure(trainer, pl_module)
         super().on_train_epoch_end(trainer, pl_module)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Label the finished run; say so if a metric that was named has never been logged."""
+        super().on_train_end(trainer, pl_module)
+        for name in (self.error_metric, self.heldout_metric):
+            if self._enabled and name is not None and _logged(trainer, name) is None:
+                self.warn(f"RegimeDetection: {_not_logged(trainer, name)}", once="evidence")
+
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._awaits_validation:
             self._has_waited = True
@@ -206,6 +213,8 @@ class RegimeDetection(Diagnostic):
         return None, None
 
     def _heldout_loss(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[float | None, str | None]:
+        if self.error_metric is not None and _logged(trainer, self.error_metric) is None:
+            return None, None  # what was asked for is not there; something else must not take its place
         if self.heldout_metric is None:
             heldout_loss = getattr(pl_module, "heldout_loss", None)
             if callable(heldout_loss):
@@ -223,10 +232,15 @@ class RegimeDetection(Diagnostic):
         )
         named = self.error_metric or self.heldout_metric
         if named is not None:
-            logged = ", ".join(sorted(trainer.logged_metrics)) or "nothing"
-            reason = f"the metric {named!r} has not been logged yet; so far: {logged}"
+            reason = _not_logged(trainer, named)
         self.warn(f"RegimeDetection gives no label: {reason}", once="evidence")
         return reason
+
+
+def _not_logged(trainer: L.Trainer, name: str) -> str:
+    logged = sorted({**trainer.logged_metrics, **trainer._logger_connector._callback_metrics})
+    own = [key for key in logged if not key.startswith(("regime/", "hessian/", "alignment/", "field/"))]
+    return f"the metric {name!r} has not been logged; logged are: {', '.join(own) or 'none'}"
 
 
 def _logged(trainer: Any, name: str) -> float | None:

@@ -72,6 +72,10 @@ class HandwrittenDigits(L.LightningDataModule):
         """Return the 180 test samples in one batch."""
         return DataLoader(self._parts["test"], batch_size=len(self._parts["test"]))
 
+    def predict_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
+        """Return the test samples."""
+        return self.test_dataloader()
+
 
 def _dataset(images: np.ndarray, labels: np.ndarray) -> TensorDataset:
     return TensorDataset(torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64))

@@ -26,8 +26,11 @@ def callbacks() -> list[Any]:
     try:
         return _build(_entries(value))
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        warnings.warn(f"{VARIABLE}={value!r} adds no callbacks: {text}", stacklevel=2)
+        from lightning_regimes.callbacks import __all__ as known
+        from lightning_regimes.command.configuration_errors import explain
+
+        text = explain(str(error))
+        warnings.warn(f"{VARIABLE}={value!r} adds no callbacks: {text} There are {', '.join(known)}.", stacklevel=2)
         return []
 
 

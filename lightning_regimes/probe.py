@@ -74,6 +74,8 @@ class LossProbe:
                 "`batches` is a non-empty sequence of training batches, got "
                 + ("an empty one" if not isinstance(batches, Tensor | Mapping | str) else type(batches).__name__)
             )
+        if isinstance(batches, tuple) and all(isinstance(item, Tensor) for item in batches):
+            raise ValueError("`batches` looks like a single batch, a tuple of tensors; put it into a list: `[batch]`")
         self._module = module
         self._evaluate, self.loss_source = find_loss(module, loss)
         self._mode: Mode = mode

@@ -238,6 +238,21 @@ def test_trainer_options_that_switch_things_off(options: list[str]) -> None:
             "there is no class 'Collocaton'; did you mean 'Collocation'",
         ),
         (["fit", "-c", "small.yaml", "--model=Nothing"], "no class 'Nothing'; give its import path"),
+        (
+            ["fit", "-c", "small.yaml", "--model=PINN", "--model.problem=Convection", "--model.constraints=hrd"],
+            "constraints: expected one of 'soft', 'hard', 'augmented_lagrangian', got 'hrd'",
+        ),
+        (
+            [
+                "fit",
+                "-c",
+                "small.yaml",
+                "--trainer.callbacks=RegimeDetection",
+                "--trainer.callbacks.every_n_epochs=three",
+            ],
+            "every_n_epochs: expected int or null, got 'three'",
+        ),
+        (["fit", "--ckpt_path=nowhere/last.ckpt"], "the checkpoint 'nowhere/last.ckpt' does not exist"),
         (["fit", "-c", "small.yaml", "--trainer.max_epochs=x"], "trainer.max_epochs: expected int or null, got 'x'"),
         (["fit", "-c", "small.yaml", "--ckpt_path=no.ckpt"], "the checkpoint 'no.ckpt' does not exist"),
         (["fit", "--model=PINN", "--model.problem=Convection"], "'data' is missing; give a datamodule"),

@@ -507,6 +507,7 @@ class NoLoss(L.LightningModule):
             TypeError,
             "neither `diagnostic_loss` nor `training_step`",
         ),
+        (lambda: LossProbe(BoringModel(), regression_batch()), ValueError, r"put it into a list: `\[batch\]`"),
         (lambda: LossProbe(BoringModel(), []), ValueError, "`batches`.*empty"),
         (lambda: LossProbe(BoringModel(), torch.randn(2, 32)), ValueError, "`batches`.*Tensor"),
         (lambda: LossProbe(nn.ReLU(), [1], loss=mean_square), ValueError, "no parameter that requires a gradient"),

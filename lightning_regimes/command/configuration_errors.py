@@ -40,6 +40,14 @@ def explain(message: str) -> str:
         return f"{where}there is no class {unknown[1]!r}{remedy}."
     if failed := re.search(r"(?:ImportError|ModuleNotFoundError|No module named)[^\n]*", message):
         return f"{where}{failed[0]}."
+    if nested := re.search(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", message):
+        # An option on the command line: what its own type expects stands innermost.
+        inner = message[message.rfind(f'Parser key "{nested[1]}"') :]
+        choices = re.search(r"typing\.Literal\[(.*?)\]", inner)
+        kinds = re.findall(r"Expected an? <class '([\w.]+)'>", inner.partition("- Problem")[0])
+        wanted = f"one of {choices[1]}" if choices else _kinds(kinds)
+        if wanted:
+            return f"{where}{nested[1]}: expected {wanted}, got {nested[2]!r}."
     # What a class says about its own arguments stands among the failures of the alternatives.
     said = [line for line in re.findall(r"^ *- (.+)$", message, re.MULTILINE) if not line.startswith(_PARSERS_WORDS)]
     if said:
@@ -47,12 +55,15 @@ def explain(message: str) -> str:
     expected = list(dict.fromkeys(re.findall(r"Expected a <class '([\w.]+)'>", message)))
     given = re.search(r"Given value: (.*)", message)
     if expected and given:
-        wanted = " or ".join("null" if kind == "NoneType" else kind.rpartition(".")[2] for kind in expected)
-        return f"{where}expected {wanted}, got {given[1]!r}."
+        return f"{where}expected {_kinds(expected)}, got {given[1]!r}."
     return " ".join(message.split())
 
 
 _PARSERS_WORDS = ("Expected ", "Problem with ", "Does not validate", "Not a valid", "Unexpected ", "Parser key ")
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return " or ".join("null" if kind == "NoneType" else kind.rpartition(".")[2] for kind in dict.fromkeys(kinds))
 
 
 def _perhaps(name: str, known: Iterable[str]) -> str:

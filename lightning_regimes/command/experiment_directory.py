@@ -40,12 +40,25 @@ def remove_if_empty(run: Path | None) -> None:
 
 
 def run_of_checkpoint(args: Sequence[str]) -> Path | None:
-    """The run directory that the ``--ckpt_path`` among the arguments lies in, if it lies in one."""
+    """The run directory that the ``--ckpt_path`` among the arguments lies in, if it lies in one.
+
+    Raises:
+        FileNotFoundError: If it looks like a file and is not there.
+    """
     for position, argument in enumerate(args):
         name, separator, value = argument.partition("=")
         if name == "--ckpt_path" and (separator or position + 1 < len(args)):
-            return _run_of(Path(value if separator else args[position + 1]))
+            checkpoint = value if separator else args[position + 1]
+            require_checkpoint(checkpoint)
+            return _run_of(Path(checkpoint))
     return None
+
+
+def require_checkpoint(checkpoint: str | os.PathLike[str] | None) -> None:
+    """Raise FileNotFoundError for a local file that is not there; Lightning's words such as "last" are left to it."""
+    name = "" if checkpoint is None else os.fspath(checkpoint)
+    if ("/" in name or name.endswith(".ckpt")) and "://" not in name and not Path(name).exists():
+        raise FileNotFoundError(f"the checkpoint {name!r} does not exist; give --ckpt_path a saved one.")
 
 
 def experiment_name(config: "Namespace") -> str:

@@ -20,6 +20,7 @@ from lightning_regimes.command.experiment_directory import (
     experiment_name,
     is_unset,
     remove_if_empty,
+    require_checkpoint,
     run_of_checkpoint,
 )
 from lightning_regimes.command.short_names import import_named_classes, short_names
@@ -67,10 +68,7 @@ class TrainingCommand(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; a checkpoint that is not there is an error before anything is built."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
-        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
-        looks_like_file = checkpoint and ("/" in str(checkpoint) or str(checkpoint).endswith(".ckpt"))
-        if looks_like_file and "://" not in str(checkpoint) and not Path(checkpoint).exists():
-            raise FileNotFoundError(f"the checkpoint {str(checkpoint)!r} does not exist; give --ckpt_path a saved one.")
+        require_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override what the user just asked for.
@@ -85,6 +83,7 @@ class TrainingCommand(LightningCLI):
         root = Path(trainer.default_root_dir or "runs")
         if _rank() == 0:
             self.run_directory = choose_run_directory(root / self.experiment, config.get("ckpt_path"))
+            self.experiment = self.run_directory.parent.name
             # Processes that Lightning starts for further devices run this command again.
             os.environ[_RUN_DIRECTORY] = str(self.run_directory)
         else:

@@ -72,8 +72,8 @@ def trace_history(run: RunView) -> Panel | None:
     return Panel(
         title="Trace of the Hessian",
         reading=(
-            "The sum of all curvatures: it falls as training finds flatter ground. The bars are two standard errors "
-            "of the estimate; changes within them mean nothing."
+            "The sum of all curvatures: lower is flatter ground, though a loss on its way down often gets steeper. The "
+            "bars are two standard errors of the estimate; changes within them mean nothing."
         ),
         pictures=(
             (

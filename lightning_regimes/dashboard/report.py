@@ -2,6 +2,7 @@
 
 import html
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,12 +45,12 @@ def write_report(
         The file written.
 
     Raises:
-        FileNotFoundError: If a directory holds no records.
-        ValueError: If there is no directory, or a journal is empty.
+        FileNotFoundError: If no directory holds records.
+        ValueError: If there is no directory, or all journals are empty.
     """
     if not run_directories:
         raise ValueError("a report needs at least one run directory.")
-    runs = [RunView(directory) for directory in run_directories]
+    runs = _views(run_directories)
     path = Path(output) if output is not None else runs[0].directory / "report.html"
     with report_style():
         page = _page(runs)
@@ -60,13 +61,29 @@ def write_report(
     return path
 
 
+def _views(run_directories: Sequence[str | os.PathLike[str]]) -> list[RunView]:
+    """The runs that have records; an unfinished start among several runs is no reason to show none of them."""
+    runs: list[RunView] = []
+    errors: list[FileNotFoundError | ValueError] = []
+    for directory in run_directories:
+        try:
+            runs.append(RunView(directory))
+        except (FileNotFoundError, ValueError) as error:
+            errors.append(error)
+    if not runs:
+        raise errors[0]
+    for left_out in errors:
+        warnings.warn(f"Left out of the report: {left_out}", stacklevel=3)
+    return runs
+
+
 def _page(runs: Sequence[RunView]) -> str:
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     overview = ""
     if len(runs) > 1:
         together = regime_map(runs)
         overview = (
-            f'<div class="panels">{_card("Runs", overview_table(runs), wide=together is None)}'
+            f'<div class="panels">{_card("Runs", overview_table(runs), wide=True)}'
             f"{_panel(together) if together else ''}</div>"
         )
     sections = "".join(_run(run, index) for index, run in enumerate(runs))

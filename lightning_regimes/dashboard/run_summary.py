@@ -51,7 +51,10 @@ def _verdict(run: RunView, title: str) -> Panel:
     label = run.verdict.text.get("regime/label") if run.verdict else None
     table.add_row("[dim]regime[/]", f"[bold {colour}]{label or 'no verdict'}[/]{provisional}")
     for name, key in (("λ₁", "hessian/lambda_1"), ("rel-L2", "field/rel_l2"), ("error", "regime/test_error")):
-        if (value := run.number(key)) is not None:
+        value = run.number(key)
+        if key == "regime/test_error" and value == run.number("field/rel_l2"):
+            continue
+        if value is not None:
             table.add_row(f"[dim]{name}[/]", short(value))
     if run.verdict and (guidance := run.verdict.context.get("guidance")):
         table.add_row("[dim]advice[/]", str(guidance))

@@ -17,7 +17,7 @@ def run_directory(trainer: "Trainer") -> Path:
 
     In this order: ``trainer.regimes_run_directory`` where something set it (the command line does); the folder of the
     first logger, ``log_dir`` where it has one and else ``save_dir/name/version``, which is where ``ModelCheckpoint``
-    puts its ``checkpoints``; a new ``<default_root_dir>/lightning_regimes/run_<n>``, remembered on the trainer.
+    puts its ``checkpoints``; a new ``<default_root_dir>/regime_runs/run_<n>``, remembered on the trainer.
     Involves no collective: only rank zero writes, and only rank zero makes the new folder.
 
     Raises:
@@ -27,7 +27,7 @@ def run_directory(trainer: "Trainer") -> Path:
         return _local(chosen)
     if trainer.loggers and (directory := _logger_directory(trainer.loggers[0], trainer.default_root_dir)):
         return _local(directory)
-    root = _local(trainer.default_root_dir) / "lightning_regimes"
+    root = _local(trainer.default_root_dir) / "regime_runs"
     if not trainer.is_global_zero:
         return root
     directory = _new_directory(root)

@@ -35,6 +35,6 @@ def guidance(report: RegimeReport) -> str:
     no optimizer helps in the over-trained one.
     """
     sentence = _GUIDANCE[report.label]
-    if report.provisional and report.label is Regime.UNDER_TRAINED:
+    if report.provisional and report.label in (Regime.UNDER_TRAINED, Regime.OVER_TRAINED):
         return f"The loss is still moving: train on before judging. {sentence}"
     return sentence

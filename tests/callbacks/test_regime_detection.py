@@ -142,8 +142,16 @@ def test_a_fitted_run_without_evidence_gets_no_label_but_the_remedy(tmp_path):
 
 
 def test_a_metric_that_was_never_logged_is_named_with_those_that_were(tmp_path):
-    with pytest.warns(RuntimeWarning, match="'val_los' has not been logged yet"):
+    with pytest.warns(RuntimeWarning, match="'val_los' has not been logged; logged are: .*val_loss"):
         fit(tmp_path, Validated(), RegimeDetection(heldout_metric="val_los", overhead_budget=0))
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e-4])
+def test_nothing_takes_the_place_of_a_misspelt_error_metric(tmp_path, lr):
+    with pytest.warns(RuntimeWarning, match="'relativ' has not been logged"):
+        records, _ = fit(tmp_path, Validated(lr=lr), RegimeDetection(error_metric="relativ", overhead_budget=0))
+    assert "regime/heldout_loss" not in records[-1].scalars
+    assert records[-1].text.get("regime/label") == (None if lr == 0.1 else "UNDER_TRAINED")
 
 
 def test_an_objective_that_can_be_negative_is_judged_by_its_plain_loss(tmp_path):

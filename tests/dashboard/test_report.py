@@ -256,6 +256,13 @@ def test_unjudged_run_says_how_to_get_a_verdict(tmp_path: Path) -> None:
     assert "add RegimeDetection to its callbacks" in page_of(make_run(tmp_path, hessian(0))).text
 
 
+def test_a_run_without_records_is_left_out_among_others(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole", hessian(0))
+    (tmp_path / "empty").mkdir()
+    with pytest.warns(UserWarning, match="Left out of the report: .*empty"):
+        assert "Last values" in page_of(whole, tmp_path / "empty", output=tmp_path / "out.html").text
+
+
 def test_run_without_records_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no records"):
         write_report([tmp_path])

@@ -39,8 +39,8 @@ def test_wandb_goes_where_its_checkpoints_go(tmp_path: Path) -> None:
 def test_without_logger_each_trainer_gets_its_own_and_keeps_it(options: dict, tmp_path: Path) -> None:
     trainers = [lightning.Trainer(default_root_dir=tmp_path, accelerator="cpu", **options) for _ in range(2)]
     first, second = map(run_directory, trainers)
-    assert first == tmp_path / "lightning_regimes" / "run_0"
-    assert second == tmp_path / "lightning_regimes" / "run_1"
+    assert first == tmp_path / "regime_runs" / "run_0"
+    assert second == tmp_path / "regime_runs" / "run_1"
     assert [run_directory(trainer) for trainer in trainers] == [first, second]
 
 
