@@ -21,16 +21,17 @@ _SUBMODULES = {
     "FieldSnapshot": "field_snapshot",
     "GradientAlignment": "gradient_alignment",
     "HessianSpectrum": "hessian_spectrum",
-    "Measurement": "diagnostic",
+    "Measurement": "measurement",
     "RandomState": "random_state",
     "RegimeDetection": "regime_detection",
 }
 
 if TYPE_CHECKING:
-    from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+    from lightning_regimes.callbacks.diagnostic import Diagnostic
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
     from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
+    from lightning_regimes.callbacks.measurement import Measurement
     from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
 

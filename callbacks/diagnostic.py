@@ -7,39 +7,26 @@ import math
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
-import numpy as np
 import torch
 
+from lightning_regimes.callbacks.interrupted_run import last_recorded_step, open_journal
+from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.overhead_budget import OverheadBudget
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
-from lightning_regimes.recording import Journal, Record, Table, emit, logged_step, read_records, records_directory
+from lightning_regimes.recording import Journal, Record, emit, logged_step
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a diagnostic found; the fields are those of :class:`lightning_regimes.recording.Record`."""
-
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    text: Mapping[str, str] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    context: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
-    histograms: tuple[str, ...] = ()
-    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 class Diagnostic(L.Callback):
@@ -169,7 +156,10 @@ class Diagnostic(L.Callback):
         # Not earlier: only now does the trainer know at which step it resumes.
         self._first_global_step = trainer.global_step
         if self._enabled and not trainer.fast_dev_run and self._journal is None:  # type: ignore[attr-defined]
-            self._open_journal(trainer)
+            self._journal = open_journal(trainer, self._restored_directory)
+            if self._restored_directory is not None:
+                self._last_global_step = last_recorded_step(self._journal, self.name)
+                self._restored_directory = None
         training_clock(trainer).restart()
         self._training_before = self.budget.training
 
@@ -261,28 +251,6 @@ class Diagnostic(L.Callback):
         self.budget.prediction = state_dict["prediction_seconds"]
         self._restored_directory = state_dict["directory"]
         self.batches.load_state_dict(state_dict["batches"])
-
-    def _open_journal(self, trainer: L.Trainer) -> None:
-        self._journal = self._interrupted_journal(trainer) or Journal(records_directory(trainer))
-        if self._restored_directory is None:
-            return
-        self._restored_directory = None
-        self._journal.resume(trainer.global_step)
-        if self._journal.path.is_file():
-            records = read_records(self._journal.directory.parent)
-            steps = [record.global_step for record in records if record.diagnostic == self.name]
-            self._last_global_step = max(steps, default=-1)
-
-    def _interrupted_journal(self, trainer: L.Trainer) -> Journal | None:
-        if self._restored_directory is None:
-            return None
-        journal = Journal(self._restored_directory)
-        if not journal.path.is_file():
-            return None
-        # From the checkpoint of a finished run another one branches off, and has records of its own.
-        if journal.is_finished and journal.directory.resolve() != records_directory(trainer).resolve():
-            return None
-        return journal
 
     # Measuring
 

@@ -10,7 +10,8 @@ import lightning as L
 import numpy as np
 from torch import Tensor
 
-from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.callbacks.diagnostic import Diagnostic
+from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.probe import LossProbe
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.callbacks.diagnostic import Diagnostic
+from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.curvature import (
     AlignmentReport,
     Eigenpairs,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.callbacks.diagnostic import Diagnostic
+from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.curvature import HessianOperator, eigsh, gap_index, stability_threshold, trace
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table

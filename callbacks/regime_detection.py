@@ -10,8 +10,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_regimes.callbacks.diagnostic import Diagnostic, Measurement
+from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.loss_history import LossHistory
+from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
 from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_regimes.curvature.gradient_graph import explained_failures, gradient_graph
-from lightning_regimes.curvature.linear_operator import require_operand
+from lightning_regimes.curvature.linear_operator import columnwise, require_operand
 from lightning_regimes.probe import LossProbe, ProbeError
 
 OutputFunction = Callable[[Any, Any], Tensor]
@@ -113,12 +113,7 @@ class GaussNewtonOperator:
         if self._is_closed:
             raise ValueError("the operator is closed and has let go of its graphs; make a new one")
         with self._probe.isolated():
-            if other.ndim == 1:
-                return self._product(other.detach())
-            result = other.new_empty(other.shape[1], other.shape[0])
-            for row, column in zip(result, other.detach().unbind(1), strict=True):
-                row.copy_(self._product(column.contiguous()))
-            return result.T
+            return columnwise(self._product, other)
 
     def _product(self, vector: Tensor) -> Tensor:
         pieces = self._probe.unflatten(vector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -53,6 +54,16 @@ def require_operand(operator: LinearOperator, other: Tensor) -> None:
         raise ValueError(f"the operator multiplies tensors of shape ({size},) or ({size}, m), got {tuple(other.shape)}")
     if other.device != operator.device:
         raise ValueError(f"the operator multiplies tensors on {operator.device}, got one on {other.device}")
+
+
+def columnwise(product: Callable[[Tensor], Tensor], other: Tensor) -> Tensor:
+    """Return ``product`` of a vector (n,), or of each column of a matrix (n, m)."""
+    if other.ndim == 1:
+        return product(other.detach())
+    result = other.new_empty(other.shape[1], other.shape[0])
+    for row, column in zip(result, other.detach().unbind(1), strict=True):
+        row.copy_(product(column.contiguous()))
+    return result.T
 
 
 def held(operator: LinearOperator) -> AbstractContextManager[None]:
