@@ -8,7 +8,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -21,9 +21,6 @@ from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
 from lightning_regimes.recording import Journal, Record, emit, logged_step
-
-if TYPE_CHECKING:
-    pass
 
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
