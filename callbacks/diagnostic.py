@@ -166,6 +166,7 @@ class Diagnostic(L.Callback):
         """Capture the first batches; measure once they are there, if asked to."""
         if not self._enabled or self.batches.is_complete:
             return
+        start = time.perf_counter()
         with (
             training_clock(trainer).paused(pl_module.device),
             preserved_rng(),
@@ -173,6 +174,7 @@ class Diagnostic(L.Callback):
         ):
             if self.batches.offer(batch):
                 self.on_batch_captured(trainer, pl_module)
+        self.budget.spent += time.perf_counter() - start
         if self.batches.is_complete and self.at_start and self._num_measurements == 0:
             self._measure(trainer, pl_module)
 

@@ -23,7 +23,7 @@ class LossHistory:
         self._spacing = 1
         self._num_seen = 0
         self._steps: list[int] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor | float] = []
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -34,7 +34,8 @@ class LossHistory:
         if (self._num_seen - 1) % self._spacing:
             return
         self._steps.append(step)
-        self._losses.append(loss.detach().reshape(()).clone())
+        # A number costs a fraction of a tensor, but would make the step wait for an accelerator.
+        self._losses.append(loss.item() if loss.device.type == "cpu" else loss.detach().reshape(()).clone())
         if len(self._steps) > self.capacity:
             self._spacing *= 2
             del self._steps[1::2], self._losses[1::2]
@@ -43,7 +44,10 @@ class LossHistory:
         """Return steps and losses as vectors of one length."""
         if not self._steps:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        return np.asarray(self._steps), torch.stack(self._losses).double().cpu().numpy()
+        losses = [loss for loss in self._losses if isinstance(loss, Tensor)]
+        on_device = iter(torch.stack(losses).double().tolist() if losses else [])
+        values = [next(on_device) if isinstance(loss, Tensor) else loss for loss in self._losses]
+        return np.asarray(self._steps), np.asarray(values, dtype=np.float64)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers and tensors."""
@@ -56,4 +60,4 @@ class LossHistory:
         self._spacing = state_dict["spacing"]
         self._num_seen = state_dict["num_seen"]
         self._steps = state_dict["steps"].tolist()
-        self._losses = list(state_dict["losses"].unbind())
+        self._losses = state_dict["losses"].tolist()
