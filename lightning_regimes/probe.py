@@ -7,6 +7,7 @@ code there, and leaves no trace in the module (see :mod:`lightning_regimes.isola
 from __future__ import annotations
 
 import contextlib
+import copy
 import fnmatch
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_regimes.batches import map_tensors, num_samples, tensors_of
 from lightning_regimes.isolation import Mode, Slot, isolated
 from lightning_regimes.loss_source import LossFunction, find_loss, refuse_stale_parameters
 from lightning_regimes.module_state import ProbeError, refuse_scripted
+from lightning_regimes.processes import Processes
 
 ParameterFilter = str | Sequence[str] | Callable[[str, nn.Parameter], bool]
 
@@ -46,11 +49,15 @@ class LossProbe:
             float32 for all others, half precision included.
         weights: one non-negative number per batch in place of the number of samples.
         seed: state of the random generators at each evaluation.
+        process_group: of ``torch.distributed``, whose processes hold the same parameters and each some of the batches,
+            as in DDP; the loss is that on the batches of all of them, weighted by their samples. Then the processes
+            must make the probe together, and together call what sums over batches. Default: this process alone.
 
     Raises:
         ValueError: no batches, no parameters, or unusable weights.
         TypeError: no source for the loss.
-        ProbeError: the module uses manual optimization without ``diagnostic_loss``, or its parameters are sharded.
+        ProbeError: the module uses manual optimization without ``diagnostic_loss``, its parameters are sharded, or
+            another process failed.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class LossProbe:
         dtype: torch.dtype | None = None,
         weights: Sequence[float] | None = None,
         seed: int = 0,
+        process_group: dist.ProcessGroup | None = None,
     ) -> None:
         if mode not in ("eval", "train"):
             raise ValueError(f"`mode` is 'eval' or 'train', got {mode!r}")
@@ -86,7 +94,19 @@ class LossProbe:
         self._in_use: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
         self._verified: set[int] = set()
+        #: The processes that share the loss.
+        self.processes = Processes(process_group)
+        self._set_weights(self.processes.collect(lambda: self._take(module, batches, parameters, dtype, weights)))
 
+    def _take(
+        self,
+        module: nn.Module,
+        batches: Sequence[Any],
+        parameters: ParameterFilter | None,
+        dtype: torch.dtype | None,
+        weights: Sequence[float] | None,
+    ) -> list[float]:
+        """Copy what the loss is made of; return the weights of the batches before they are normalised."""
         selected = _select(module, parameters)
         native = {parameter.dtype for parameter in module.parameters()}
         self.dtype = dtype or (torch.float64 if native & {torch.float64, torch.complex128} else torch.float32)
@@ -113,20 +133,52 @@ class LossProbe:
             if path == first[id(tensor)] and path not in self.parameters
         }
         self._batches = [self._prepared(batch) for batch in batches]
+        #: Number of batches in this process.
         self.num_batches = len(self._batches)
-        #: The weights of the batches, which sum to one.
-        self.weights = _normalized_weights(self._batches, weights)
+        return _checked_weights(self._batches, weights)
+
+    def _set_weights(self, weights: list[list[float]]) -> None:
+        everywhere = [weight for own in weights for weight in own]
+        total = sum(everywhere)
+        if not 0 < total < float("inf"):
+            raise ValueError(f"`weights` are not all zero and their sum is finite, got {everywhere}")
+        #: The weights of the batches in all processes, which sum to one.
+        self.all_weights = tuple(weight / total for weight in everywhere)
+        self._first_batch = sum(len(own) for own in weights[: self.processes.rank])
+        #: The weights of the batches in this process.
+        self.weights = self.all_weights[self._first_batch : self._first_batch + self.num_batches]
 
     def loss(self) -> Tensor:
         """Return the loss as a detached float64 scalar; the sum over batches is taken in float64."""
-        with self.isolated():
+
+        def own() -> Tensor:
             losses = [self._batch_value(index).detach().double() for index in range(self.num_batches)]
             return _weighted_sum(self.weights, losses)
 
+        with self.isolated():
+            return self.processes.sum(own, shape=(), dtype=torch.float64, device=self.device)
+
     def average(self, function: Callable[[Any], Tensor]) -> Tensor:
         """Return the weighted mean of ``function(batch)``, a scalar, as detached float64."""
-        with self.isolated():
+
+        def own() -> Tensor:
             return _weighted_sum(self.weights, [function(_copied(batch)).detach().double() for batch in self._batches])
+
+        with self.isolated():
+            return self.processes.sum(own, shape=(), dtype=torch.float64, device=self.device)
+
+    def with_loss(self, loss: LossFunction) -> LossProbe:
+        """Return a probe of another ``loss(module, batch)``, such as one term, at the same point on the same batches.
+
+        Raises:
+            TypeError: ``loss`` is not callable.
+        """
+        other = copy.copy(self)
+        other._evaluate, other.loss_source = find_loss(self._module, loss)
+        other.parameters = dict(self.parameters)
+        other._stack, other._depth, other._slots = None, 0, []
+        other._in_use, other._versions, other._verified = {}, {}, set()
+        return other
 
     def point(self) -> Tensor:
         """Return the parameters as a detached vector, shape (num_parameters,)."""
@@ -138,20 +190,40 @@ class LossProbe:
         Raises:
             ProbeError: the loss has no graph or depends on none of the parameters.
         """
-        with self.isolated():
+
+        def own() -> Tensor:
             total = torch.zeros(self.num_parameters, dtype=self.dtype, device=self.device)
             for index, weight in enumerate(self.weights):
                 total.add_(self._batch_gradient(index), alpha=weight)
-        return total
+            return total
+
+        with self.isolated():
+            return self.sum(own)
 
     def batch_gradients(self) -> Tensor:
-        """Return the gradient of each batch, not weighted, as detached columns, shape (num_parameters, num_batches).
+        """Return the gradient of each batch, not weighted, as detached columns, in the order of :attr:`all_weights`.
+
+        The shape is (num_parameters, m), with m the number of batches in all processes together.
 
         Raises:
             ProbeError: the loss has no graph or depends on none of the parameters.
         """
+        shape = (self.num_parameters, len(self.all_weights))
+
+        def own() -> Tensor:
+            columns = torch.stack([self._batch_gradient(index) for index in range(self.num_batches)], dim=1)
+            if columns.shape == shape:
+                return columns
+            everywhere = columns.new_zeros(shape)
+            everywhere[:, self._first_batch : self._first_batch + self.num_batches] = columns
+            return everywhere
+
         with self.isolated():
-            return torch.stack([self._batch_gradient(index) for index in range(self.num_batches)], dim=1)
+            return self.processes.sum(own, shape=shape, dtype=self.dtype, device=self.device)
+
+    def sum(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return the sum over processes of the vector that each computes from its batches, shape (num_parameters,)."""
+        return self.processes.sum(compute, shape=(self.num_parameters,), dtype=self.dtype, device=self.device)
 
     def _batch_gradient(self, index: int) -> Tensor:
         gradients = torch.autograd.grad(self.batch_loss(index), list(self.parameters.values()), allow_unused=True)
@@ -184,6 +256,23 @@ class LossProbe:
             if loss is None:
                 self._verified.add(index)
         return value
+
+    @contextlib.contextmanager
+    def moved(self, leaves: Sequence[Tensor]) -> Iterator[None]:
+        """Evaluate the loss at other leaves, shaped like :attr:`parameters`, which they replace for the while."""
+        home = dict(self.parameters)
+        with self.isolated():
+            try:
+                self._move(dict(zip(home, leaves, strict=True)))
+                yield
+            finally:
+                self._move(home)
+
+    def _move(self, leaves: dict[str, Tensor]) -> None:
+        self.parameters.update(leaves)
+        for path in leaves:
+            self._in_use.pop(path, None)
+        self._fill()
 
     @contextlib.contextmanager
     def isolated(self) -> Iterator[None]:
@@ -364,11 +453,10 @@ def _weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
 
 
-def _normalized_weights(batches: Sequence[Any], weights: Sequence[float] | None) -> tuple[float, ...]:
+def _checked_weights(batches: Sequence[Any], weights: Sequence[float] | None) -> list[float]:
     values = [float(num_samples(batch)) for batch in batches] if weights is None else [float(w) for w in weights]
     if len(values) != len(batches):
         raise ValueError(f"`weights` holds {len(values)} numbers for {len(batches)} batches")
-    total = sum(values)
-    if not (0 < total < float("inf")) or any(not value >= 0 for value in values):
-        raise ValueError(f"`weights` are non-negative and not all zero, got {values}")
-    return tuple(value / total for value in values)
+    if any(not value >= 0 for value in values):
+        raise ValueError(f"`weights` are non-negative, got {values}")
+    return values

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "lightning_regimes"
 
 # Lower layers first. A module imports from its own layer and from lower ones.
 LAYERS = [
-    {"batches", "isolation", "lazy_names", "loss_source", "module_state", "probe"},
+    {"batches", "isolation", "lazy_names", "loss_source", "module_state", "probe", "processes", "signed_log_density"},
     {"curvature", "landscape", "theory"},
     {"recording", "metrics", "networks", "optim", "graph", "spectral", "pde", "regimes"},
     {"callbacks", "modules", "datamodules"},
@@ -19,7 +19,16 @@ LAYERS = [
     {"autoload", "command", "cli"},
 ]
 NUMERICS = {"curvature", "landscape", "regimes", "optim", "graph", "spectral", "theory", "pde", "networks"}
-NUMERICS_AND_PROBE = NUMERICS | {"batches", "isolation", "lazy_names", "loss_source", "module_state", "probe"}
+NUMERICS_AND_PROBE = NUMERICS | {
+    "batches",
+    "isolation",
+    "lazy_names",
+    "loss_source",
+    "module_state",
+    "probe",
+    "processes",
+    "signed_log_density",
+}
 HEAVY = ("neuralop", "torch_geometric", "gudhi", "wandb")
 
 

@@ -18,6 +18,12 @@ from lightning_regimes.probe import LossFunction, LossProbe, ProbeError
 
 _ERROR_NODE = "torch::autograd::Error"
 
+INDEPENDENT = (
+    "the loss does not depend on any of the probed parameters; check that it is computed from registered "
+    "submodules, and what `parameters` of the probe selects"
+)
+"""What is said of a loss without a gradient."""
+
 
 def gradient_graph(probe: LossProbe, index: int, *, loss: LossFunction | None = None) -> list[Tensor | None]:
     r"""Return the weighted gradient :math:`w_b \nabla L_b` of a batch, with its graph, one entry a leaf.
@@ -29,15 +35,36 @@ def gradient_graph(probe: LossProbe, index: int, *, loss: LossFunction | None = 
         ProbeError: the loss is not finite, or its second derivative cannot be computed.
     """
     leaves = list(probe.parameters.values())
-    value = probe.batch_loss(index, loss=loss)
-    if not bool(torch.isfinite(value)):
-        raise ProbeError(f"the loss of probe batch {index} is {value.item()}; there is no curvature at this point")
+    value = _finite_loss(probe, index, loss)
     weight = probe.weights[index]
     with explained_failures(), _visible_graph(value):
         gradients = torch.autograd.grad(
             value if weight == 1 else value * weight, leaves, create_graph=True, allow_unused=True
         )
     return list(gradients)
+
+
+def plain_gradient(probe: LossProbe) -> Tensor:
+    r"""Return :math:`\sum_b w_b \nabla L_b` over the batches of this process, shape (n,), without a graph.
+
+    To be called inside ``probe.isolated()``.
+
+    Raises:
+        ProbeError: the loss is not finite, depends on none of the parameters, or is checkpointed reentrantly.
+    """
+    leaves = list(probe.parameters.values())
+    total = torch.zeros(probe.num_parameters, dtype=probe.dtype, device=probe.device)
+    is_connected = not any(probe.weights)
+    for index, weight in enumerate(probe.weights):
+        if weight > 0:
+            value = _finite_loss(probe, index)
+            _custom_nodes(value)
+            gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+            is_connected = is_connected or any(gradient is not None for gradient in gradients)
+            total.add_(probe.flatten(gradients), alpha=weight)
+    if not is_connected:
+        raise ProbeError(INDEPENDENT)
+    return total
 
 
 def graph_bytes(probe: LossProbe, index: int) -> int:
@@ -104,10 +131,7 @@ def _visible_graph(loss: Tensor) -> Iterator[None]:
 
         return node.register_hook(check)
 
-    custom = [node for node in _nodes(loss) if isinstance(node, BackwardCFunction)]
-    if any(getattr(node, "_forward_cls", None) is CheckpointFunction for node in custom):
-        raise ProbeError("reentrant checkpointing has no second derivative; use `checkpoint(..., use_reentrant=False)`")
-    handles = [observe(node) for node in custom]
+    handles = [observe(node) for node in _custom_nodes(loss)]
     try:
         yield
     finally:
@@ -119,6 +143,24 @@ def _visible_graph(loss: Tensor) -> Iterator[None]:
             "Hessian through it; use one that can be differentiated twice in `diagnostic_loss` (torchdiffeq's "
             "`odeint` in place of `odeint_adjoint`)"
         )
+
+
+def _finite_loss(probe: LossProbe, index: int, loss: LossFunction | None = None) -> Tensor:
+    value = probe.batch_loss(index, loss=loss)
+    if not bool(torch.isfinite(value)):
+        raise ProbeError(f"the loss of probe batch {index} is {value.item()}; there is no curvature at this point")
+    return value
+
+
+def _custom_nodes(loss: Tensor) -> list[Node]:
+    """Return the nodes of custom autograd functions; refuse those that only ``backward`` can go through."""
+    custom = [node for node in _nodes(loss) if isinstance(node, BackwardCFunction)]
+    if any(getattr(node, "_forward_cls", None) is CheckpointFunction for node in custom):
+        raise ProbeError(
+            "reentrant checkpointing has no derivatives but those of `backward()`; use "
+            "`checkpoint(..., use_reentrant=False)`"
+        )
+    return custom
 
 
 def _nodes(loss: Tensor) -> list[Node]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from lightning_regimes.curvature.gradient_graph import explained_failures, gradient_graph, graph_bytes
+from lightning_regimes.curvature.finite_difference import FiniteDifference
+from lightning_regimes.curvature.forward_over_reverse import ForwardOverReverse
 from lightning_regimes.curvature.linear_operator import columnwise, require_operand
+from lightning_regimes.curvature.reverse import Reverse
 from lightning_regimes.probe import LossProbe, ProbeError
 
-Engine = Literal["auto", "reverse"]
+Engine = Literal["auto", "reverse", "forward_over_reverse", "finite_difference"]
 
 
 class HessianOperator:
@@ -27,14 +28,22 @@ class HessianOperator:
     loss. As many batches are kept as fit into ``max_cache_bytes``; the others are evaluated again for each product.
     The graphs are let go by :meth:`close`, at the end of a ``with`` block, or with the operator.
 
+    ``engine="forward_over_reverse"`` is as exact, keeps no graph, and takes about two to three times as long. Some
+    operations have no forward derivative; they are an error. ``engine="finite_difference"`` takes the difference of
+    gradients nearby: for losses without second derivatives, and for smooth ones only, since a network with kinks, as
+    from ReLU, has no finite differences that mean anything. It compares two step sizes and raises where they disagree.
+
+    Over several processes (see :class:`~lightning_regimes.LossProbe`), a product takes one all-reduce, and all
+    processes must ask for it.
+
     Args:
         probe: where the loss is looked at, and on which batches.
-        engine: ``"reverse"``, or ``"auto"`` which is the same.
-        max_cache_bytes: bound on what the graphs hold together. Default: half of the device's free memory, and in any
-            case the graph of a single batch, since a product needs it whole anyway.
+        engine: see above; ``"auto"`` is ``"reverse"``, and never anything that is not exact.
+        max_cache_bytes: bound on what the graphs of ``"reverse"`` hold together. Default: half of the device's free
+            memory, and in any case the graph of a single batch, since a product needs it whole anyway.
 
     Raises:
-        ValueError: an unknown engine or a negative bound.
+        ValueError: an unknown engine, or a bound that is negative or that the engine has no use for.
         ProbeError: the loss is not finite, does not depend on the parameters, or cannot be differentiated twice.
 
     References:
@@ -43,20 +52,30 @@ class HessianOperator:
     """
 
     def __init__(self, probe: LossProbe, *, engine: Engine = "auto", max_cache_bytes: int | None = None) -> None:
-        if engine not in ("auto", "reverse"):
-            raise ValueError(f"`engine` is 'auto' or 'reverse', got {engine!r}")
+        if engine not in get_args(Engine):
+            raise ValueError(f"`engine` is one of {', '.join(get_args(Engine))}, got {engine!r}")
         if max_cache_bytes is not None and max_cache_bytes < 0:
             raise ValueError(f"`max_cache_bytes` must not be negative, got {max_cache_bytes}")
+        if max_cache_bytes is not None and engine not in ("auto", "reverse"):
+            raise ValueError(f"`max_cache_bytes` is for the engine 'reverse'; {engine!r} keeps no graphs")
         self._probe = probe
-        self._leaves = list(probe.parameters.values())
-        self._graphs: list[list[Tensor | None]] = []
-        self._recomputed: list[int] = []
-        self._is_connected = False
-        self._is_closed = False
+        self._engine: _Products | None = None
         #: Number of products with a vector so far.
         self.num_matvecs = 0
+        self._start: Tensor | None = None
+        if probe.processes.count == 1:
+            with probe.isolated():
+                self._engine = _products(probe, engine, max_cache_bytes)
+            return
+
+        def own_start() -> Tensor:
+            self._engine = _products(probe, engine, max_cache_bytes)
+            gradient = self._engine.gradient()
+            return torch.zeros(self.shape[0], dtype=self.dtype, device=self.device) if gradient is None else gradient
+
+        # Now rather than when it is asked for: how many batches are kept depends on the memory of each process.
         with probe.isolated():
-            self._build(max_cache_bytes)
+            self._start = probe.sum(own_start)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,8 +94,8 @@ class HessianOperator:
 
     @property
     def num_cached_batches(self) -> int:
-        """Number of batches whose gradient graph is kept."""
-        return len(self._graphs)
+        """Number of batches whose gradient graph is kept, in this process."""
+        return len(self._engine.graphs) if isinstance(self._engine, Reverse) else 0
 
     def isolated(self) -> AbstractContextManager[None]:
         """Hold the module at the probe's parameters over several products, each of which is then cheaper."""
@@ -88,16 +107,13 @@ class HessianOperator:
         It costs nothing, being there, and lies largely in the span of the leading eigenvectors (G. Gur-Ari, D. Roberts,
         E. Dyer, Gradient descent happens in a tiny subspace, arXiv:1812.04754), which saves a solver some products.
         """
-        total: Tensor | None = None
-        for graph in self._graphs:
-            part = self._probe.flatten([None if gradient is None else gradient.detach() for gradient in graph])
-            total = part if total is None else total.add_(part)
-        return total
+        if self._engine is None or self._start is not None:
+            return self._start
+        return self._engine.gradient()
 
     def close(self) -> None:
         """Let go of the graphs; the operator cannot be applied any more."""
-        self._graphs = []
-        self._is_closed = True
+        self._engine = self._start = None
 
     def __enter__(self) -> HessianOperator:
         return self
@@ -111,49 +127,19 @@ class HessianOperator:
         Raises:
             TypeError: the tensor has another dtype than the operator.
             ValueError: it has another shape or is on another device, or the operator is closed.
-            ProbeError: the product is not finite, or the loss cannot be differentiated twice.
+            ProbeError: the product is not finite, the loss cannot be differentiated twice, or its finite differences
+                disagree.
         """
         require_operand(self, other)
-        if self._is_closed:
+        if self._engine is None:
             raise ValueError("the operator is closed and has let go of its graphs; make a new one")
         with self._probe.isolated():
             return columnwise(self._product, other)
 
-    def _build(self, max_cache_bytes: int | None) -> None:
-        probe = self._probe
-        indices = [index for index, weight in enumerate(probe.weights) if weight > 0]
-        if len(indices) == 1 and max_cache_bytes is None:
-            kept = indices
-        else:
-            available = _default_cache_bytes(self.device) if max_cache_bytes is None else max_cache_bytes
-            kept = self._within(available, indices)
-        self._graphs = [gradient_graph(probe, index) for index in kept]
-        self._recomputed = [index for index in indices if index not in kept]
-        self._is_connected = any(_is_connected(graph) for graph in self._graphs)
-        if not self._recomputed:
-            self._require_connected()
-
-    def _within(self, available: float, indices: list[int]) -> list[int]:
-        weights = self._probe.weights
-        first_bytes = graph_bytes(self._probe, indices[0])
-        kept = []
-        for index in indices:
-            # Activations grow with the number of samples, and with it the weight; a smaller batch is taken as equal,
-            # since the part of the parameters does not shrink.
-            available -= first_bytes * max(1.0, weights[index] / weights[indices[0]])
-            if available < 0:
-                break
-            kept.append(index)
-        return kept
-
     def _product(self, vector: Tensor) -> Tensor:
-        pieces = self._probe.unflatten(vector)
-        total = self._differentiated(self._graphs, pieces, keep=True)
-        for index in self._recomputed:
-            graph = gradient_graph(self._probe, index)
-            self._is_connected = self._is_connected or _is_connected(graph)
-            total.add_(self._differentiated([graph], pieces, keep=False))
-        self._require_connected()
+        engine = self._engine
+        assert engine is not None
+        total = self._probe.sum(lambda: engine.product(vector))
         self.num_matvecs += 1
         if not bool(torch.isfinite(total.sum())) and not bool(torch.isfinite(total).all()):
             raise ProbeError(
@@ -162,39 +148,18 @@ class HessianOperator:
             )
         return total
 
-    def _differentiated(self, graphs: list[list[Tensor | None]], pieces: list[Tensor], *, keep: bool) -> Tensor:
-        # One call for all batches: autograd adds them up where they meet, and no product of a batch is ever stored.
-        pairs = [
-            (gradient, piece)
-            for graph in graphs
-            for gradient, piece in zip(graph, pieces, strict=True)
-            if gradient is not None and gradient.requires_grad
-        ]
-        if not pairs:
-            return torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
-        outputs, directions = zip(*pairs, strict=True)
-        with explained_failures():
-            products = torch.autograd.grad(
-                outputs, self._leaves, grad_outputs=directions, retain_graph=keep, allow_unused=True
-            )
-        return self._probe.flatten(products)
 
-    def _require_connected(self) -> None:
-        if not self._is_connected:
-            raise ProbeError(
-                "the loss does not depend on any of the probed parameters; check that it is computed from registered "
-                "submodules, and what `parameters` of the probe selects"
-            )
+class _Products(Protocol):
+    """An engine: the part of the batches of this process in gradient and products."""
+
+    def gradient(self) -> Tensor | None: ...
+
+    def product(self, vector: Tensor) -> Tensor: ...
 
 
-def _is_connected(graph: list[Tensor | None]) -> bool:
-    return any(gradient is not None for gradient in graph)
-
-
-def _default_cache_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not say
-        return 2.0**30
+def _products(probe: LossProbe, engine: Engine, max_cache_bytes: int | None) -> _Products:
+    if engine == "forward_over_reverse":
+        return ForwardOverReverse(probe)
+    if engine == "finite_difference":
+        return FiniteDifference(probe)
+    return Reverse(probe, max_cache_bytes)

@@ -170,7 +170,9 @@ def test_operands_are_checked() -> None:
 
 def test_options_are_checked() -> None:
     probe = LossProbe(nn.Linear(3, 2), [INPUTS], loss=lambda m, x: m(x).square().mean())
-    with pytest.raises(ValueError, match="`engine` is 'auto' or 'reverse', got 'finite_difference'"):
-        HessianOperator(probe, engine="finite_difference")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`engine` is one of auto, reverse, .*, got 'forward'"):
+        HessianOperator(probe, engine="forward")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`max_cache_bytes` must not be negative"):
         HessianOperator(probe, max_cache_bytes=-1)
+    with pytest.raises(ValueError, match="`max_cache_bytes` is for the engine 'reverse'"):
+        HessianOperator(probe, engine="finite_difference", max_cache_bytes=1)
