@@ -51,10 +51,12 @@ def stability_threshold(optimizer: HasParamGroups) -> StabilityThreshold:
     RMSprop                       (2 + 2β) / η                                           preconditioned Hessian
     Adam, Adamax                  (2 + 2β₁) / (η (1 − β₁))                               preconditioned Hessian
     AdamW                         (2 − η w) (1 + β₁) / (η (1 − β₁))                      preconditioned Hessian
+    NAdam                         (2 + 2β₁) / (η (1 + β₁ − 2 μ β₁))                      preconditioned Hessian
     ============================  =====================================================  =======================
 
-    Full-batch, with the preconditioner held fixed, after the bias correction has faded. The smallest value over the
-    groups is returned. The kind of optimizer is told by its class's name or that of a base class.
+    Full-batch, with the preconditioner held fixed, after the bias correction has faded; μ is NAdam's momentum at the
+    optimizer's present step. The smallest value over the groups is returned. The kind of optimizer is told by its
+    class's name or that of a base class.
 
     References:
         Cohen, Kaur, Li, Kolter, Talwalkar, Gradient descent on neural networks typically occurs at the edge of
@@ -70,9 +72,16 @@ def stability_threshold(optimizer: HasParamGroups) -> StabilityThreshold:
     curvature, rule = _RULES[name]
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     values = [
-        rule(rate, group) if rate > 0 else math.inf for rate, group in zip(rates, optimizer.param_groups, strict=True)
+        rule(rate, group | {"step": _step(optimizer, group)}) if rate > 0 else math.inf
+        for rate, group in zip(rates, optimizer.param_groups, strict=True)
     ]
     return StabilityThreshold(min(values), curvature)
+
+
+def _step(optimizer: HasParamGroups, group: Options) -> float:
+    states = getattr(optimizer, "state", {})
+    steps = [float(states[parameter].get("step", 0)) for parameter in group["params"] if parameter in states]
+    return max(steps, default=0.0)
 
 
 def _sgd(rate: float, options: Options) -> float:
@@ -91,12 +100,23 @@ def _rmsprop(rate: float, options: Options) -> float:
 
 def _adam(rate: float, options: Options) -> float:
     momentum = float(options["betas"][0])
-    decay = options.get("weight_decay", 0.0) if options.get("decoupled_weight_decay", False) else 0.0
-    return (2 - rate * decay) * (1 + momentum) / (rate * (1 - momentum))
+    return (2 - rate * _decoupled_decay(options)) * (1 + momentum) / (rate * (1 - momentum))
 
 
 def _adamw(rate: float, options: Options) -> float:
     return _adam(rate, {**options, "decoupled_weight_decay": True})
+
+
+def _nadam(rate: float, options: Options) -> float:
+    average = float(options["betas"][0])
+    # The momentum that is mixed with the gradient rises to the decay of its average over thousands of steps.
+    momentum = average * (1 - 0.5 * 0.96 ** ((options["step"] + 1) * options["momentum_decay"]))
+    decay = _decoupled_decay(options)
+    return float((2 - rate * decay) * (1 + average) / (rate * (1 + average - 2 * momentum * average)))
+
+
+def _decoupled_decay(options: Options) -> float:
+    return float(options.get("weight_decay", 0.0)) if options.get("decoupled_weight_decay", False) else 0.0
 
 
 _RULES: dict[str, tuple[Curvature, Callable[[float, Options], float]]] = {
@@ -105,4 +125,5 @@ _RULES: dict[str, tuple[Curvature, Callable[[float, Options], float]]] = {
     "Adam": ("preconditioned hessian", _adam),
     "AdamW": ("preconditioned hessian", _adamw),
     "Adamax": ("preconditioned hessian", _adam),
+    "NAdam": ("preconditioned hessian", _nadam),
 }

@@ -49,6 +49,8 @@ ADAPTIVE: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
     (torch.optim.Adam, {"lr": 0.01}),
     (torch.optim.Adam, {"lr": 0.01, "betas": (0.5, 0.99)}),
     (torch.optim.AdamW, {"lr": 0.1, "weight_decay": 2.0}),
+    (torch.optim.NAdam, {"lr": 0.01, "momentum_decay": 0.0}),
+    (torch.optim.NAdam, {"lr": 0.1, "momentum_decay": 0.0, "weight_decay": 2.0, "decoupled_weight_decay": True}),
     (torch.optim.RMSprop, {"lr": 0.01}),
     (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.6}),
 ]
@@ -70,6 +72,14 @@ def test_adaptive_optimizers_on_a_fixed_preconditioner(
 def test_adam_at_its_defaults() -> None:
     value = stability_threshold(torch.optim.Adam([nn.Parameter(torch.ones(1))], lr=0.01)).value
     assert value == pytest.approx(38 / 0.01)
+
+
+def test_nadam_comes_to_nesterov_as_its_momentum_rises() -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.NAdam([parameter], lr=0.01)
+    assert stability_threshold(optimizer).value == pytest.approx(3.8 / (0.01 * (1.9 - 0.81)), rel=1e-3)
+    optimizer.state[parameter]["step"] = torch.tensor(1e6)
+    assert stability_threshold(optimizer).value == pytest.approx(3.8 / (0.01 * 0.1 * 2.8))
 
 
 def test_smallest_over_groups_counts() -> None:
