@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
+from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.curvature import (
     AlignmentReport,
     Eigenpairs,
     HessianOperator,
     alignment_report,
     dominant_alignment,
-    eigsh,
     predict_update,
     subspace_overlap,
 )
@@ -49,8 +49,11 @@ class GradientAlignment(Diagnostic):
     At each measurement, on the captured batches: θ of the full gradient and of the single batches, the adaptive
     critical step size :math:`\eta^*` below which SGD turns away from the dominant eigenvectors, and the interval
     between the step sizes at which a dominant and a bulk step stop lowering the loss; the noise is that of the single
-    batches. After the next optimizer step, what the quadratic model says of the update, whatever the optimizer, beside
-    what happened. Alignment is *suspicious* where the gradient is mostly dominant while dominant steps raise the loss.
+    batches. After the next optimizer step, what the quadratic model says of the update and of its dominant and bulk
+    parts, whatever the optimizer, beside what the loss does. Alignment is *suspicious* where the gradient is mostly
+    dominant while dominant steps raise the loss. Beside a ``HessianSpectrum`` with the same schedule, ``num_batches``,
+    ``loss``, ``parameters``, ``mode`` and precision, one search for eigenvectors serves both where the ``k`` of the one
+    that comes first is no smaller.
 
     Args:
         k: number of dominant eigenvectors.
@@ -101,6 +104,13 @@ class GradientAlignment(Diagnostic):
             operator @ vector
             return time.perf_counter() - start
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let go of the eigenpairs that were shared at the last step."""
+        forget_eigenpairs(trainer, unless_current=True)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -115,10 +125,15 @@ class GradientAlignment(Diagnostic):
         super().on_train_end(trainer, pl_module)
         self._before = None
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the last eigenpairs."""
+        super().teardown(trainer, pl_module, stage)
+        forget_eigenpairs(trainer)
+
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Measure the present point, and keep it until the next step has been taken."""
         operator = HessianOperator(probe)
-        pairs = eigsh(operator, self.k, tol=self.tol)
+        pairs, searched_by = dominant_eigenpairs(self, trainer, operator, self.k, tol=self.tol)
         gradients = probe.batch_gradients()
         weights = torch.tensor(probe.weights, dtype=gradients.dtype, device=gradients.device)
         gradient = gradients @ weights
@@ -153,7 +168,13 @@ class GradientAlignment(Diagnostic):
             scalars=scalars,
             text={"alignment/phase": _phase(history)},
             arrays={"alignment/shares": report.shares.cpu().numpy()},
-            context={"k": self.k, "loss_source": probe.loss_source, "mode": self.mode, "converged": pairs.converged},
+            context={
+                "k": self.k,
+                "loss_source": probe.loss_source,
+                "mode": self.mode,
+                "converged": pairs.converged,
+                "eigenpairs": searched_by,
+            },
             figures={"alignment/history": lambda: draw_history(history)},
         )
 
@@ -175,14 +196,25 @@ class GradientAlignment(Diagnostic):
         if not bool(update.any()):  # a gradient scaler may skip a step
             return Measurement()
         prediction = predict_update(before.operator, before.eigenpairs, before.gradient, update)
+        vectors = before.eigenpairs.vectors
+        dominant = vectors @ (vectors.T @ update)
+        point = before.probe.point()
         scalars = {
-            "alignment/theta_update": dominant_alignment(update, before.eigenpairs.vectors),
+            "alignment/theta_update": dominant_alignment(update, vectors),
             "alignment/predicted_theta": prediction.theta,
             "alignment/predicted_change_dominant": prediction.dominant,
             "alignment/predicted_change_bulk": prediction.bulk,
             "alignment/realized_change": after.loss().item() - before.loss,
+            "alignment/realized_change_dominant": _loss_at(before.probe, point + dominant) - before.loss,
+            "alignment/realized_change_bulk": _loss_at(before.probe, point + update - dominant) - before.loss,
         }
         return Measurement(scalars=scalars, context={"measured_at_global_step": before.step})
+
+
+def _loss_at(probe: LossProbe, point: Tensor) -> float:
+    # Copies, since real views of complex parameters must not begin in the middle of a number.
+    with probe.moved([leaf.clone() for leaf in probe.unflatten(point)]):
+        return probe.loss().item()
 
 
 def _step_size(trainer: L.Trainer) -> float | None:

@@ -11,9 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_regimes.callbacks.density_measurement import (
+    DensityHistory,
+    draw_density_map,
+    measure_component_densities,
+    measure_density,
+)
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
-from lightning_regimes.curvature import HessianOperator, eigsh, gap_index, stability_threshold, trace
+from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
+from lightning_regimes.curvature import HessianOperator, gap_index, stability_threshold, trace
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
 
@@ -31,7 +38,9 @@ class HessianSpectrum(Diagnostic):
 
     Beside them: how far the sharpness :math:`\lambda_1` is from the stability threshold of the optimizer (2/η for
     gradient descent; Cohen et al. 2021, arXiv:2103.00065), where the spectrum has its largest gap, residuals and
-    standard errors, and what it took in matrix-vector products.
+    standard errors, and what it took in matrix-vector products. The density of all eigenvalues, if asked for, is
+    recorded as the nodes and weights of its quadrature, from which any smoothing can be made later, and on a grid of
+    signed logarithms of its own (:func:`~lightning_regimes.signed_log_density.signed_log_density`).
 
     Args:
         k: number of top eigenvalues.
@@ -39,6 +48,10 @@ class HessianSpectrum(Diagnostic):
         num_trace_samples: random vectors for the part of the trace that the top eigenvalues leave; 0 for no trace.
         resolve_minimum: spend what it takes for :math:`\lambda_\min` to converge as well. Otherwise it comes from the
             same Krylov space, as an upper bound with its residual.
+        density_vectors: random vectors for the density of all eigenvalues, at least 2; 0 for no density.
+        density_steps: products that each of them takes.
+        component_densities: the density of each term of the loss as well, where the module offers
+            ``loss_components(batch)``, a mapping from names to scalars that sum to the loss.
         options: as for :class:`~lightning_regimes.callbacks.diagnostic.Diagnostic`.
     """
 
@@ -51,6 +64,9 @@ class HessianSpectrum(Diagnostic):
         tol: float = 1e-3,
         num_trace_samples: int = 10,
         resolve_minimum: bool = False,
+        density_vectors: int = 0,
+        density_steps: int = 64,
+        component_densities: bool = False,
         **options: Any,
     ) -> None:
         if k < 1:
@@ -61,10 +77,21 @@ class HessianSpectrum(Diagnostic):
             raise ValueError(
                 f"`num_trace_samples` is 0 or at least 2, which a standard error takes, got {num_trace_samples}"
             )
+        if density_vectors < 0 or density_vectors == 1:
+            raise ValueError(
+                f"`density_vectors` is 0 or at least 2, which a standard error takes, got {density_vectors}"
+            )
+        if density_steps < 2:
+            raise ValueError(f"`density_steps` is at least 2, got {density_steps}")
+        if component_densities and not density_vectors:
+            raise ValueError("`component_densities` needs `density_vectors` of at least 2, 10 for instance")
         self.k = k
         self.tol = tol
         self.num_trace_samples = num_trace_samples
         self.resolve_minimum = resolve_minimum
+        self.density_vectors = density_vectors
+        self.density_steps = density_steps
+        self.component_densities = component_densities
         super().__init__(**options)
 
     def reset(self) -> None:
@@ -74,6 +101,8 @@ class HessianSpectrum(Diagnostic):
         self._vectors_step = 0
         self._num_warm_runs = 0
         self._history: list[tuple[int, list[float]]] = []
+        self._density_history = DensityHistory()
+        self._num_components = 0
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
         """Require at least ``k`` parameters."""
@@ -81,13 +110,21 @@ class HessianSpectrum(Diagnostic):
             raise ValueError(
                 f"`k`={self.k} eigenvalues of a Hessian with {num_parameters} parameters do not exist; lower `k`"
             )
+        if self.component_densities and not callable(getattr(pl_module, "loss_components", None)):
+            raise ValueError(
+                f"`component_densities` needs a method `loss_components(batch)` of {type(pl_module).__name__} that "
+                "returns the terms of the loss by name"
+            )
 
     def expected_units(self) -> int:
-        """Matrix-vector products for the eigenvalues, as measured on networks of all kinds, the trace and the graph."""
-        return 14 + 3 * self.k + self.num_trace_samples
+        """Products for the eigenvalues, as measured on networks of all kinds, the trace, the density and the graph."""
+        density = self.density_vectors * self.density_steps * (1 + self._num_components)
+        return 14 + 3 * self.k + self.num_trace_samples + density
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
         """Take two products, and the time of the second: the first meets cold caches and lazy initializations."""
+        if self.component_densities:
+            self._num_components = len(_component_names(probe, pl_module))
         with HessianOperator(probe) as operator:
             vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
             operator @ vector
@@ -98,7 +135,9 @@ class HessianSpectrum(Diagnostic):
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Compute the spectrum and put the optimizer beside it."""
         with HessianOperator(probe) as operator:
-            pairs = eigsh(
+            pairs, searched_by = dominant_eigenpairs(
+                self,
+                trainer,
                 operator,
                 self.k,
                 tol=self.tol,
@@ -120,7 +159,14 @@ class HessianSpectrum(Diagnostic):
                     "hessian/trace": estimate.value,
                     "hessian/trace_standard_error": estimate.standard_error,
                 }
+            density = Measurement()
+            if self.density_vectors:
+                density = measure_density(operator, num_vectors=self.density_vectors, num_steps=self.density_steps)
             scalars["hessian/num_matvecs"] = operator.num_matvecs
+        components = Measurement()
+        if self.component_densities:
+            components, num_matvecs = self._measure_components(probe, pl_module)
+            scalars["hessian/num_matvecs"] += num_matvecs
         self._keep(pairs.vectors, trainer.global_step)
         if values[0] > 0:
             scalars["hessian/negative_ratio"] = max(-pairs.opposite_value, 0.0) / float(values[0])
@@ -133,23 +179,55 @@ class HessianSpectrum(Diagnostic):
         self._history.append((trainer.global_step, [float(value) for value in values]))
         history, threshold = list(self._history), stability.get("hessian/stability_threshold")
         rows = [(i, float(a), float(b)) for i, (a, b) in enumerate(zip(values, residuals, strict=True), start=1)]
+        figures = {"hessian/spectrum": lambda: draw_spectrum(history, threshold)}
+        if density.arrays:
+            self._density_history.append(trainer.global_step, density.arrays)
+            densities = list(self._density_history.entries)
+            figures["hessian/density_map"] = lambda: draw_density_map(densities)
+        context |= {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol}
         return Measurement(
-            scalars=scalars | stability,
-            arrays={"hessian/eigenvalues": values},
-            context=context | {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol},
-            figures={"hessian/spectrum": lambda: draw_spectrum(history, threshold)},
+            scalars={**scalars, **stability, **components.scalars},
+            arrays={"hessian/eigenvalues": values, **density.arrays, **components.arrays},
+            context={**context, "eigenpairs": searched_by, **density.context, **components.context},
+            figures=figures,
             histograms=("hessian/eigenvalues",),
-            tables={"hessian/eigenpairs": Table(("index", "eigenvalue", "relative residual"), rows)},
+            tables={
+                "hessian/eigenpairs": Table(("index", "eigenvalue", "relative residual"), rows),
+                **components.tables,
+            },
         )
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let go of the eigenpairs that were shared at the last step."""
+        forget_eigenpairs(trainer, unless_current=True)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the last eigenpairs."""
+        super().teardown(trainer, pl_module, stage)
+        forget_eigenpairs(trainer)
+
     def state_dict(self) -> dict[str, Any]:
-        """The schedule and the eigenvalues so far."""
-        return super().state_dict() | {"eigenvalue_history": list(self._history)}
+        """The schedule, and the eigenvalues and densities so far."""
+        histories = {"eigenvalue_history": list(self._history), "density_history": list(self._density_history.entries)}
+        return super().state_dict() | histories
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         super().load_state_dict(state_dict)
         self._history = [(step, list(values)) for step, values in state_dict["eigenvalue_history"]]
+        self._density_history.entries = list(state_dict["density_history"])
+
+    def _measure_components(self, probe: LossProbe, pl_module: L.LightningModule) -> tuple[Measurement, int]:
+        def probe_of(name: str) -> LossProbe:
+            return probe.with_loss(lambda module, batch: module.loss_components(batch)[name])
+
+        names = _component_names(probe, pl_module)
+        return measure_component_densities(
+            probe_of, names, num_vectors=self.density_vectors, num_steps=self.density_steps
+        )
 
     def _start(self, step: int) -> Tensor | None:
         if self._vectors is None or step - self._vectors_step > _WARM_STEPS or self._num_warm_runs >= _WARM_RUNS:
@@ -179,6 +257,18 @@ class HessianSpectrum(Diagnostic):
             "hessian/sharpness_ratio": sharpness / stability.value,
         }
         return scalars, context
+
+
+def _component_names(probe: LossProbe, pl_module: Any) -> list[str]:
+    names: list[str] = []
+
+    def total(batch: Any) -> Tensor:
+        components = pl_module.loss_components(batch)
+        names[:] = components
+        return torch.stack(list(components.values())).sum()
+
+    probe.average(total)
+    return names
 
 
 def _relative(residuals: np.ndarray, values: np.ndarray) -> np.ndarray:

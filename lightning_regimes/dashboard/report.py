@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_regimes.dashboard.alignment_history import alignment_history, step_size_bands
 from lightning_regimes.dashboard.curvature_history import spectrum_history, trace_history
+from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.field_maps import field_maps
 from lightning_regimes.dashboard.loss_curve import loss_curve
 from lightning_regimes.dashboard.panel import Panel
@@ -24,6 +25,7 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     field_maps,
     spectrum_history,
     trace_history,
+    density_heat_map,
     alignment_history,
     step_size_bands,
 )

@@ -128,6 +128,11 @@ class PINN(L.LightningModule):
             loss = self._total(self._objective(outside_inference(batch)))
         return loss if differentiable else loss.detach()
 
+    def loss_components(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms that :meth:`diagnostic_loss` is the sum of, by name, weights included."""
+        with derivatives_enabled():
+            return self._objective(outside_inference(batch))
+
     def trivial_loss(self, batch: Batch) -> Tensor:
         """Return the loss of the predictor ``u ≡ 0``, the scale on which other losses are read.
 

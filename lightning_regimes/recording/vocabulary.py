@@ -15,7 +15,7 @@ class Quantity:
     """One entry of the vocabulary.
 
     Attributes:
-        key: ``diagnostic/quantity``; ``{i}`` stands for a positive integer.
+        key: ``diagnostic/quantity``; ``{i}`` stands for a positive integer, ``{name}`` for a name.
         unit: Unit of the value; empty for a pure number.
         direction: Which way is better, ``"neither"`` where neither is.
         meaning: What the value says, as one sentence without a full stop.
@@ -69,6 +69,23 @@ _QUANTITIES = (
     Quantity("hessian/eigenvalues", "loss", "neither", "the reported eigenvalues, largest first"),
     Quantity("hessian/eigenpairs", "", "neither", "the reported eigenvalues with their relative residuals, as a table"),
     Quantity("hessian/spectrum", "", "neither", "picture of the reported eigenvalues"),
+    Quantity("hessian/density_nodes", "loss", "neither", "Ritz values of each random start, all eigenvalues in brief"),
+    Quantity("hessian/density_weights", "", "neither", "share of the spectrum that each Ritz value stands for"),
+    Quantity("hessian/density_grid", "loss", "neither", "eigenvalues at which the density is evaluated"),
+    Quantity("hessian/density", "", "neither", "density of all eigenvalues over their signed logarithm"),
+    Quantity("hessian/density_standard_error", "", "lower", "standard error of the density over the random starts"),
+    Quantity("hessian/density_map", "", "neither", "picture of the density over training"),
+    Quantity("hessian/lambda_1_of_{name}", "loss", "neither", "largest Ritz value of the loss term {name}"),
+    Quantity("hessian/trace_of_{name}", "loss", "neither", "trace of the Hessian of the loss term {name}"),
+    Quantity("hessian/trace_standard_error_of_{name}", "loss", "lower", "standard error of the trace of {name}"),
+    Quantity("hessian/component_density_nodes", "loss", "neither", "Ritz values for each term of the loss"),
+    Quantity("hessian/component_density_weights", "", "neither", "share of a term's spectrum for each Ritz value"),
+    Quantity("hessian/component_density_grid", "loss", "neither", "eigenvalues at which these densities are evaluated"),
+    Quantity("hessian/component_density", "", "neither", "density of the eigenvalues of each term of the loss"),
+    Quantity(
+        "hessian/component_density_standard_error", "", "lower", "standard errors of these densities over the starts"
+    ),
+    Quantity("hessian/components", "", "neither", "extreme eigenvalues and trace of each term of the loss, as a table"),
     *_cost("hessian"),
     # Gradient and update beside the dominant eigenvectors.
     Quantity("alignment/theta", "", "neither", "θ: share of the full gradient's square in the dominant eigenvectors"),
@@ -95,12 +112,26 @@ _QUANTITIES = (
     Quantity("alignment/predicted_change_dominant", "loss", "lower", "loss change by the dominant part of the update"),
     Quantity("alignment/predicted_change_bulk", "loss", "lower", "loss change by the rest of the update"),
     Quantity("alignment/realized_change", "loss", "lower", "loss change that the update brought on these batches"),
+    Quantity(
+        "alignment/realized_change_dominant", "loss", "lower", "measured loss change by the dominant part of the update"
+    ),
+    Quantity("alignment/realized_change_bulk", "loss", "lower", "measured loss change by the rest of the update"),
     Quantity("alignment/overlap", "", "neither", "overlap of the dominant subspace with that of the last measurement"),
     Quantity("alignment/phase", "", "neither", "whether alignment is high, or low and rising or decreasing"),
     Quantity("alignment/shares", "", "neither", "share of the gradient in each dominant eigenvector"),
     Quantity("alignment/history", "", "neither", "picture of θ over training"),
     Quantity("alignment/num_matvecs", "", "lower", "Hessian-vector products spent on this measurement"),
     *_cost("alignment"),
+    # Training with projected updates.
+    Quantity("projection/train_loss", "loss", "lower", "training loss on the batches that the eigenvectors belong to"),
+    Quantity("projection/chi", "", "neither", "χ: norm of the full gradient's dominant part over that of the gradient"),
+    Quantity("projection/chi_average", "", "neither", "moving average of χ from zero, which decides when to project"),
+    Quantity("projection/active", "", "neither", "1 where updates are projected, else 0"),
+    Quantity("projection/lambda_1", "loss", "neither", "largest eigenvalue of the Hessian"),
+    Quantity("projection/lambda_k", "loss", "neither", "smallest eigenvalue that counts as dominant"),
+    Quantity("projection/converged", "", "higher", "1 where all eigenvectors met the tolerance, else 0"),
+    Quantity("projection/num_matvecs", "", "lower", "Hessian-vector products spent on these eigenvectors"),
+    *_cost("projection"),
     # The verdict.
     Quantity("regime/label", "", "neither", "the training regime that the measurements point to"),
     Quantity("regime/id", "", "neither", "the training regime as an integer, for loggers that take only numbers"),
@@ -144,9 +175,14 @@ VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity fo
 """All quantities by key; patterns stand under their pattern."""
 
 _PATTERNS = tuple(
-    (re.compile(re.escape(key).replace(r"\{i\}", "([1-9][0-9]*)")), quantity)
+    (
+        re.compile(
+            re.escape(key).replace(r"\{i\}", "(?P<i>[1-9][0-9]*)").replace(r"\{name\}", "(?P<name>[A-Za-z][\\w.-]*)")
+        ),
+        quantity,
+    )
     for key, quantity in VOCABULARY.items()
-    if "{i}" in key
+    if "{" in key
 )
 
 
@@ -159,11 +195,16 @@ def describe(key: str) -> Quantity:
     Raises:
         ValueError: If the vocabulary has no such key; the message names the nearest ones.
     """
-    if key in VOCABULARY and "{i}" not in key:
+    if key in VOCABULARY and "{" not in key:
         return VOCABULARY[key]
     for pattern, quantity in _PATTERNS:
         if match := pattern.fullmatch(key):
-            return replace(quantity, key=key, meaning=quantity.meaning.replace("i-th", f"number {match.group(1)}", 1))
+            meaning = quantity.meaning
+            if "{i}" in quantity.key:
+                meaning = meaning.replace("i-th", f"number {match['i']}", 1)
+            if "{name}" in quantity.key:
+                meaning = meaning.replace("{name}", match["name"])
+            return replace(quantity, key=key, meaning=meaning)
     near = difflib.get_close_matches(key, VOCABULARY, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see lightning_regimes.recording.VOCABULARY."
     raise ValueError(f"{key!r} is not in the vocabulary of recorded quantities; {hint}")

@@ -109,6 +109,12 @@ def test_measured_and_predicted_numbers_are_those_of_the_quadratic(tmp_path, opt
         assert record.scalars["alignment/predicted_change_dominant"] == pytest.approx(
             loss(before + part) - loss(before), rel=1e-4, abs=1e-7
         )
+        assert record.scalars["alignment/realized_change_dominant"] == pytest.approx(
+            loss(before + part) - loss(before), rel=1e-6, abs=1e-9
+        )
+        assert record.scalars["alignment/realized_change_bulk"] == pytest.approx(
+            loss(after - part) - loss(before), rel=1e-6, abs=1e-9
+        )
         predicted = sum(record.scalars[f"alignment/predicted_change_{name}"] for name in ("dominant", "bulk"))
         assert predicted == pytest.approx(loss(after) - loss(before), rel=1e-4, abs=1e-7)
         assert record.scalars["alignment/realized_change"] == pytest.approx(predicted, rel=1e-4, abs=1e-7)

@@ -252,6 +252,31 @@ def test_alignment_has_its_panels_with_the_numbers_for_those_who_cannot_see_them
     assert "Step sizes that lower the loss" not in unbounded.text
 
 
+def density(step: int, largest: float) -> Record:
+    nodes = np.array([[-0.1, 0.0, 0.2, largest], [-0.1, 0.0, 0.3, largest]])
+    arrays = {"hessian/density_nodes": nodes, "hessian/density_weights": np.full((2, 4), 0.25)}
+    return Record("hessian", step, step, 0, arrays=arrays)
+
+
+def test_densities_become_a_map_over_the_run_and_a_curve_of_the_last(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "several", density(0, 10.0), density(5, 200.0), density(20, 30.0)))
+    assert "at 3 steps; the largest goes from 10 to 30." in page.text
+    assert "at step 20; they reach from -0.1 to 30." in page.text
+    assert "linear within ±0.2" in page.text
+    assert len(page.named("svg")) == 2
+    single = page_of(make_run(tmp_path / "one", density(7, 5.0)))
+    assert "they reach from -0.1 to 5." in single.text
+    assert len(single.named("svg")) == 1
+    flat = Record(
+        "hessian",
+        0,
+        0,
+        0,
+        arrays={"hessian/density_nodes": np.zeros((2, 3)), "hessian/density_weights": np.full((2, 3), 1 / 3)},
+    )
+    assert "they reach from 0 to 0." in page_of(make_run(tmp_path / "flat", flat)).text
+
+
 def test_unjudged_run_says_how_to_get_a_verdict(tmp_path: Path) -> None:
     assert "add RegimeDetection to its callbacks" in page_of(make_run(tmp_path, hessian(0))).text
 

@@ -10,6 +10,12 @@ def test_pattern_resolves_to_the_numbered_quantity() -> None:
     assert quantity.meaning.startswith("number 12 largest eigenvalue")
 
 
+def test_named_quantity_says_whose_it_is() -> None:
+    quantity = describe("hessian/lambda_1_of_initial")
+    assert quantity.key == "hessian/lambda_1_of_initial"
+    assert quantity.meaning == "largest Ritz value of the loss term initial"
+
+
 def test_exact_key_wins_over_the_pattern() -> None:
     assert "smallest" in describe("hessian/lambda_min").meaning
 
@@ -21,6 +27,8 @@ def test_exact_key_wins_over_the_pattern() -> None:
         "hessian/lambda_",
         "hessian/lambda_1x",
         "hessian/lambda_{i}",
+        "hessian/trace_of_{name}",
+        "hessian/trace_of_a/b",
         "my/lambda_1",
         "",
         "trace",
