@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_regimes.callbacks.block_measurement import expected_block_products, measure_block_structure
 from lightning_regimes.callbacks.density_measurement import (
     DensityHistory,
     draw_density_map,
@@ -20,7 +20,8 @@ from lightning_regimes.callbacks.density_measurement import (
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
-from lightning_regimes.curvature import HessianOperator, gap_index, stability_threshold, trace
+from lightning_regimes.callbacks.stability_measurement import measure_stability, preconditions
+from lightning_regimes.curvature import HessianOperator, gap_index, trace
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Eigenvectors of earlier steps save products only while they still point the same way.
 _WARM_STEPS = 20
+# What the largest eigenvalue of a preconditioned Hessian takes, as measured.
+_PRECONDITIONED_PRODUCTS = 17
 # A warm start can follow an eigenvector that is no longer among the first; a cold one now and then finds out.
 _WARM_RUNS = 10
 
@@ -36,8 +39,9 @@ _WARM_RUNS = 10
 class HessianSpectrum(Diagnostic):
     r"""Records :math:`\lambda_1 \ge \dots \ge \lambda_k`, :math:`\lambda_\min` and the trace of the Hessian.
 
-    Beside them: how far the sharpness :math:`\lambda_1` is from the stability threshold of the optimizer (2/η for
-    gradient descent; Cohen et al. 2021, arXiv:2103.00065), where the spectrum has its largest gap, residuals and
+    Beside them: how far the sharpness is from the stability threshold of the optimizer (:math:`\lambda_1` against 2/η
+    for gradient descent, Cohen et al., arXiv:2103.00065; for Adam and its like the largest eigenvalue of the
+    preconditioned Hessian, Cohen et al., arXiv:2207.14484), where the spectrum has its largest gap, residuals and
     standard errors, and what it took in matrix-vector products. The density of all eigenvalues, if asked for, is
     recorded as the nodes and weights of its quadrature, from which any smoothing can be made later, and on a grid of
     signed logarithms of its own (:func:`~lightning_regimes.signed_log_density.signed_log_density`).
@@ -52,6 +56,8 @@ class HessianSpectrum(Diagnostic):
         density_steps: products that each of them takes.
         component_densities: the density of each term of the loss as well, where the module offers
             ``loss_components(batch)``, a mapping from names to scalars that sum to the loss.
+        row_blocks: for each weight matrix, the share of its Hessian that lies within its rows
+            (:func:`~lightning_regimes.curvature.block_structure`), for 16 products a matrix.
         options: as for :class:`~lightning_regimes.callbacks.diagnostic.Diagnostic`.
     """
 
@@ -67,6 +73,7 @@ class HessianSpectrum(Diagnostic):
         density_vectors: int = 0,
         density_steps: int = 64,
         component_densities: bool = False,
+        row_blocks: bool = False,
         **options: Any,
     ) -> None:
         if k < 1:
@@ -92,6 +99,7 @@ class HessianSpectrum(Diagnostic):
         self.density_vectors = density_vectors
         self.density_steps = density_steps
         self.component_densities = component_densities
+        self.row_blocks = row_blocks
         super().__init__(**options)
 
     def reset(self) -> None:
@@ -103,6 +111,8 @@ class HessianSpectrum(Diagnostic):
         self._history: list[tuple[int, list[float]]] = []
         self._density_history = DensityHistory()
         self._num_components = 0
+        self._num_further_products = 0
+        self._parameters: list[Tensor] = []
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
         """Require at least ``k`` parameters."""
@@ -119,18 +129,28 @@ class HessianSpectrum(Diagnostic):
     def expected_units(self) -> int:
         """Products for the eigenvalues, as measured on networks of all kinds, the trace, the density and the graph."""
         density = self.density_vectors * self.density_steps * (1 + self._num_components)
-        return 14 + 3 * self.k + self.num_trace_samples + density
+        return 14 + 3 * self.k + self.num_trace_samples + density + self._num_further_products
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
         """Take two products, and the time of the second: the first meets cold caches and lazy initializations."""
         if self.component_densities:
             self._num_components = len(_component_names(probe, pl_module))
+        self._num_further_products = _PRECONDITIONED_PRODUCTS if preconditions(trainer.optimizers) else 0
+        if self.row_blocks:
+            self._num_further_products += expected_block_products(probe)
         with HessianOperator(probe) as operator:
             vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
             operator @ vector
             start = time.perf_counter()
             operator @ vector
             return time.perf_counter() - start
+
+    def probe(self, pl_module: L.LightningModule) -> LossProbe:
+        """Return a probe, and remember the parameters that the optimizer knows it by."""
+        probe = super().probe(pl_module)
+        named = dict(pl_module.named_parameters())
+        self._parameters = [named[name] for name in probe.parameters]
+        return probe
 
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Compute the spectrum and put the optimizer beside it."""
@@ -162,7 +182,14 @@ class HessianSpectrum(Diagnostic):
             density = Measurement()
             if self.density_vectors:
                 density = measure_density(operator, num_vectors=self.density_vectors, num_steps=self.density_steps)
+            stability = measure_stability(
+                operator, trainer.optimizers, self._parameters, sharpness=float(values[0]), tol=self.tol
+            )
             scalars["hessian/num_matvecs"] = operator.num_matvecs
+        blocks = Measurement()
+        if self.row_blocks:
+            blocks, num_matvecs = measure_block_structure(probe)
+            scalars["hessian/num_matvecs"] += num_matvecs
         components = Measurement()
         if self.component_densities:
             components, num_matvecs = self._measure_components(probe, pl_module)
@@ -175,25 +202,26 @@ class HessianSpectrum(Diagnostic):
             scalars["hessian/gap_index"] = index
             if 0 < index < self.k and values[index] != 0:
                 scalars["hessian/gap_ratio"] = float(values[index - 1] / values[index])
-        stability, context = self._stability(trainer, float(values[0]))
         self._history.append((trainer.global_step, [float(value) for value in values]))
-        history, threshold = list(self._history), stability.get("hessian/stability_threshold")
+        history, threshold = list(self._history), stability.scalars.get("hessian/stability_threshold")
         rows = [(i, float(a), float(b)) for i, (a, b) in enumerate(zip(values, residuals, strict=True), start=1)]
-        figures = {"hessian/spectrum": lambda: draw_spectrum(history, threshold)}
+        figures = {"hessian/spectrum": lambda: draw_spectrum(history, threshold), **blocks.figures}
         if density.arrays:
             self._density_history.append(trainer.global_step, density.arrays)
             densities = list(self._density_history.entries)
             figures["hessian/density_map"] = lambda: draw_density_map(densities)
-        context |= {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol}
+        context = {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol}
+        context |= {"eigenpairs": searched_by, **stability.context}
         return Measurement(
-            scalars={**scalars, **stability, **components.scalars},
+            scalars={**scalars, **stability.scalars, **components.scalars, **blocks.scalars},
             arrays={"hessian/eigenvalues": values, **density.arrays, **components.arrays},
-            context={**context, "eigenpairs": searched_by, **density.context, **components.context},
+            context={**context, **density.context, **components.context},
             figures=figures,
             histograms=("hessian/eigenvalues",),
             tables={
                 "hessian/eigenpairs": Table(("index", "eigenvalue", "relative residual"), rows),
                 **components.tables,
+                **blocks.tables,
             },
         )
 
@@ -205,9 +233,10 @@ class HessianSpectrum(Diagnostic):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let go of the last eigenpairs."""
+        """Let go of the last eigenpairs and of the module's parameters."""
         super().teardown(trainer, pl_module, stage)
         forget_eigenpairs(trainer)
+        self._parameters = []
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule, and the eigenvalues and densities so far."""
@@ -240,23 +269,6 @@ class HessianSpectrum(Diagnostic):
         # With one or two vectors a warm start can lock onto the wrong eigenvector where eigenvalues cross.
         if self.every_n_steps is not None and self.every_n_steps <= _WARM_STEPS and self.k >= 3:
             self._vectors, self._vectors_step = vectors, step
-
-    def _stability(self, trainer: L.Trainer, sharpness: float) -> tuple[dict[str, float], dict[str, Any]]:
-        optimizers = trainer.optimizers
-        if len(optimizers) != 1:
-            return {}, {"stability": f"{len(optimizers)} optimizers share the parameters"}
-        stability = stability_threshold(optimizers[0])
-        context = {"optimizer": type(optimizers[0]).__name__}
-        if stability.value is None or not math.isfinite(stability.value):
-            return {}, context | {"stability": stability.reason or "the learning rate is zero"}
-        if stability.curvature != "hessian":
-            reason = f"{context['optimizer']} is judged by the {stability.curvature}, below {stability.value:.3g}"
-            return {}, context | {"stability": reason}
-        scalars = {
-            "hessian/stability_threshold": stability.value,
-            "hessian/sharpness_ratio": sharpness / stability.value,
-        }
-        return scalars, context
 
 
 def _component_names(probe: LossProbe, pl_module: Any) -> list[str]:

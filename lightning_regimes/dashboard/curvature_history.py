@@ -55,6 +55,64 @@ def spectrum_history(run: RunView) -> Panel | None:
     )
 
 
+def edge_of_stability(run: RunView) -> Panel | None:
+    """Draw how close the sharpness is to where the optimizer's steps become unstable."""
+    steps, values = run.series("hessian/sharpness_ratio")
+    if not steps.size:
+        return None
+    figure = Figure(figsize=(4.3, 2.4))
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color=ACCENT.marker, marker="o", zorder=3)
+    axes.axhline(1.0, color=INK.marker, linestyle=(0, (4, 3)), linewidth=1.0)
+    _scale(axes, np.append(values, 1.0))
+    axes.set(xlabel="step", ylabel="sharpness / threshold")
+    adapts = "hessian/preconditioned_lambda_1" in run.last
+    sharpness = "the largest eigenvalue of the Hessian" + (" as the optimizer preconditions it" if adapts else "")
+    return Panel(
+        title="Edge of stability",
+        reading=(
+            f"The sharpness is {sharpness}. At the dashed line, steps along it no longer shrink: a run that hovers "
+            "there takes steps as large as it can bear, one far below could take larger ones."
+        ),
+        pictures=(
+            (
+                figure,
+                f"Sharpness over the stability threshold at {steps.size} steps, from {values[0]:.3g} to "
+                f"{values[-1]:.3g}.",
+            ),
+        ),
+    )
+
+
+def row_blocks(run: RunView) -> Panel | None:
+    """Draw the share of the row blocks in the Hessian of the weight matrices."""
+    steps, values = run.series("hessian/row_block_share")
+    if not steps.size:
+        return None
+    figure = Figure(figsize=(4.3, 2.4))
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color=ACCENT.marker, marker="o", zorder=3)
+    error_steps, errors = run.series("hessian/row_block_share_standard_error")
+    if error_steps.size == steps.size:
+        band = 2 * np.nan_to_num(errors)
+        axes.errorbar(steps, values, yerr=band, color=ACCENT.marker, alpha=0.45, linewidth=0, elinewidth=1.2, capsize=2)
+    axes.set(xlabel="step", ylabel="share within rows", ylim=(0, 1.02))
+    return Panel(
+        title="Row blocks of the Hessian",
+        reading=(
+            "Near 1, the rows of the weight matrices hardly interact, and an optimizer that scales them one by one, as "
+            "RMNP does, has the curvature right. The bars are two standard errors."
+        ),
+        pictures=(
+            (
+                figure,
+                f"Share of the squared Hessian within rows at {steps.size} steps, from {values[0]:.2f} to "
+                f"{values[-1]:.2f}.",
+            ),
+        ),
+    )
+
+
 def trace_history(run: RunView) -> Panel | None:
     """Draw the trace with a band of two standard errors."""
     steps, values = run.series("hessian/trace")

@@ -65,6 +65,6 @@ def _tiles(run: RunView, record: Record | None) -> Iterator[tuple[str, str]]:
         if (agreement := record.scalars.get("regime/agreement")) is not None:
             yield f"{100 * agreement:.0f} %", "agreement: labels that stay when the thresholds are moved"
     if (ratio := run.number("hessian/sharpness_ratio")) is not None:
-        yield short(ratio), "λ₁ / stability threshold; unstable above 1"
+        yield short(ratio), "sharpness / stability threshold; unstable above 1"
     elif (largest := run.number("hessian/lambda_1")) is not None:
         yield short(largest), "λ₁, the largest curvature of the loss"

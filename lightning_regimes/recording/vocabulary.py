@@ -47,7 +47,8 @@ _QUANTITIES = (
         "hessian/sharpness_ratio",
         "",
         "neither",
-        "λ₁ over the optimizer's stability threshold: near 1 is the edge of stability, above it the step is too large",
+        "sharpness over the optimizer's stability threshold: near 1 is the edge of stability, above it the step is too "
+        "large",
     ),
     Quantity(
         "hessian/stability_threshold",
@@ -55,6 +56,27 @@ _QUANTITIES = (
         "neither",
         "curvature above which the optimizer's step diverges on a quadratic (2/η for gradient descent)",
     ),
+    Quantity(
+        "hessian/preconditioned_lambda_1",
+        "",
+        "neither",
+        "largest eigenvalue of the Hessian between the optimizer's own preconditioners: the sharpness that Adam meets",
+    ),
+    Quantity(
+        "hessian/preconditioned_stability_threshold",
+        "",
+        "neither",
+        "preconditioned sharpness above which the step diverges on a quadratic ((2 + 2 β₁) / ((1 - β₁) η) for Adam)",
+    ),
+    Quantity(
+        "hessian/row_block_share",
+        "",
+        "neither",
+        "share of the squared Hessian of the weight matrices that lies within their rows",
+    ),
+    Quantity("hessian/row_block_share_standard_error", "", "lower", "standard error of that share"),
+    Quantity("hessian/row_blocks", "", "neither", "the share of the row blocks of each weight matrix, as a table"),
+    Quantity("hessian/row_blocks_shown", "", "neither", "picture of the share of the row blocks"),
     Quantity("hessian/gap_index", "", "neither", "number of eigenvalues above the widest gap of the spectrum"),
     Quantity("hessian/gap_ratio", "", "neither", "λ just above the widest gap over λ just below it"),
     Quantity(

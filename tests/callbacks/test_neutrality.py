@@ -174,7 +174,7 @@ CALLBACKS = {
     "spectrum_in_double": lambda: [HessianSpectrum(2, every_n_steps=7, double_precision=True)],
     "regime": lambda: [RegimeDetection(every_n_steps=3, error_metric="val_loss")],
     "alignment": lambda: [GradientAlignment(2, every_n_steps=3, num_batches=2)],
-    "density": lambda: [HessianSpectrum(2, every_n_steps=5, density_vectors=2, density_steps=3)],
+    "density": lambda: [HessianSpectrum(2, every_n_steps=5, density_vectors=2, density_steps=3, row_blocks=True)],
     "shared_eigenvectors": lambda: [
         HessianSpectrum(2, every_n_steps=3, num_batches=2),
         GradientAlignment(2, every_n_steps=3, num_batches=2),

@@ -140,6 +140,7 @@ def test_every_section_is_there(report: str) -> None:
         "Training loss",
         "Solution",
         "Curvature of the loss",
+        "Edge of stability",
         "Trace of the Hessian",
         "What the diagnostics cost",
         "Last values",
@@ -148,8 +149,8 @@ def test_every_section_is_there(report: str) -> None:
         assert title in page.text
     assert "<script>alert(1)</script>" in page.text
     assert not page.named("script")
-    assert len(page.named("svg")) == 7
-    assert len(page.named("figcaption")) == 5
+    assert len(page.named("svg")) == 8
+    assert len(page.named("figcaption")) == 6
 
 
 def test_costs_are_summed(report: str) -> None:
