@@ -8,6 +8,7 @@ from lightning_regimes.lazy_names import lazy_names
 
 __all__ = [
     "Diagnostic",
+    "DominantProjection",
     "FieldSnapshot",
     "GradientAlignment",
     "HessianSpectrum",
@@ -18,6 +19,7 @@ __all__ = [
 
 _SUBMODULES = {
     "Diagnostic": "diagnostic",
+    "DominantProjection": "dominant_projection",
     "FieldSnapshot": "field_snapshot",
     "GradientAlignment": "gradient_alignment",
     "HessianSpectrum": "hessian_spectrum",
@@ -28,6 +30,7 @@ _SUBMODULES = {
 
 if TYPE_CHECKING:
     from lightning_regimes.callbacks.diagnostic import Diagnostic
+    from lightning_regimes.callbacks.dominant_projection import DominantProjection
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
     from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum

@@ -7,6 +7,7 @@ from lightning_regimes.optim.factory import (
     OptimizerFactory,
     trainable_parameters,
 )
+from lightning_regimes.optim.projected import ProjectedOptimizer, ProjectedSGDFactory
 from lightning_regimes.optim.staged import AdamThenLBFGS
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "AdamThenLBFGSFactory",
     "LBFGSFactory",
     "OptimizerFactory",
+    "ProjectedOptimizer",
+    "ProjectedSGDFactory",
     "trainable_parameters",
 ]
