@@ -125,14 +125,40 @@ class LanguageModel(nn.Module):
         return self.head(self.norm(self.blocks(hidden)))
 
 
-def tiny() -> Case:
+def small_convolutional_network() -> nn.Sequential:
+    """Return two convolutions and a dense layer for one-channel 8 × 8 images, 2.5 thousand parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 14, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(56, 20),
+        nn.ReLU(),
+        nn.Linear(20, 10),
+    )
+
+
+def tiny(*, num_steps: int = 100) -> Case:
     """Return a 64-20-20-10 network on digits, small enough for a dense Hessian."""
     images, labels = _digits()
     with _seeded():
         module = multilayer_perceptron(64, 20, 20, 10)
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-        _train(module, _shuffled(images.flatten(1), labels, size=64), optimizer, num_steps=100)
+        _train(module, _shuffled(images.flatten(1), labels, size=64), optimizer, num_steps=num_steps)
     return Case("tiny", module, [(images[:256].flatten(1), labels[:256])])
+
+
+def small_convolutional() -> Case:
+    """Return a convolutional network on digits of 8 × 8 pixels, small enough for a dense Hessian."""
+    images, labels = _digits()
+    with _seeded():
+        module = small_convolutional_network()
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+        _train(module, _shuffled(images, labels, size=64), optimizer, num_steps=200)
+    return Case("small CNN", module, [(images[:256], labels[:256])])
 
 
 def perceptron() -> Case:

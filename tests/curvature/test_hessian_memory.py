@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from lightning_regimes.curvature import HessianOperator, eigsh
 from lightning_regimes.curvature.gradient_graph import graph_bytes
@@ -23,6 +27,83 @@ def make_probe(*, num_samples: int = 64, width: int = 128, num_batches: int = 1)
 
 def num_tensors() -> int:
     return sum(isinstance(item, Tensor) for item in gc.get_objects())
+
+
+def allocated_bytes(compute: Callable[[], object]) -> list[int]:
+    """What torch holds on the CPU beyond the start, after each allocation and release, as its allocator reports it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        compute()
+    assert profiler.profiler is not None
+    # The events of the profiler itself: its public list leaves out what belongs to an operation.
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return list(accumulate((event.nbytes() for event in events), initial=0))
+
+
+NETWORKS = {
+    "dense": (
+        lambda: nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 1)),
+        (512, 64),
+    ),
+    "convolutional": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.Tanh(), nn.Flatten()
+        ),
+        (64, 1, 14, 14),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_peak_of_kept_graph_is_near_that_of_a_fresh_double_backward(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    module, batch = make(), torch.randn(shape)
+    parameters = list(module.parameters())
+    probe = LossProbe(module, [batch], loss=lambda m, b: m(b).square().mean())
+    vector = torch.randn(probe.num_parameters)
+
+    def fresh() -> Tensor:
+        gradient = torch.autograd.grad(module(batch).square().mean(), parameters, create_graph=True)
+        pieces = vector.split([parameter.numel() for parameter in parameters])
+        directions = [piece.view_as(parameter) for piece, parameter in zip(pieces, parameters, strict=True)]
+        products = torch.autograd.grad(gradient, parameters, grad_outputs=directions)
+        return torch.cat([product.flatten() for product in products])
+
+    def kept() -> None:
+        with HessianOperator(probe) as operator:
+            assert operator.num_cached_batches == 1
+            for _ in range(3):
+                operator @ vector  # not held on to: a second product alive would count against the graph
+
+    torch.testing.assert_close(HessianOperator(probe) @ vector, fresh())
+    peak = max(allocated_bytes(fresh))
+    assert peak > batch.nbytes
+    assert max(allocated_bytes(kept)) <= 1.2 * peak
+
+
+def test_fifty_products_and_fifty_probes_leave_no_bytes_behind() -> None:
+    operator = HessianOperator(make_probe(num_batches=2))
+    vector = torch.ones(operator.shape[0])
+
+    def multiply(count: int) -> None:
+        for _ in range(count):
+            operator @ vector
+
+    def look(count: int) -> None:
+        for _ in range(count):
+            with HessianOperator(make_probe(num_batches=2)) as fresh:
+                fresh @ vector
+
+    gc.disable()  # a reference cycle would survive
+    try:
+        for repeat in (multiply, look):
+            repeat(1)
+            once, often = allocated_bytes(partial(repeat, 1)), allocated_bytes(partial(repeat, 50))
+            assert once[-1] == often[-1] == 0
+            assert max(often) <= 1.01 * max(once)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("max_cache_bytes", [None, 0])
@@ -47,11 +128,11 @@ def test_graph_goes_with_the_operator_and_on_close() -> None:
     gc.disable()
     try:
         operator = HessianOperator(make_probe())
-        graph = weakref.ref(operator._graphs[0][0])
+        graph = weakref.ref(operator._engine.graphs[0][0])
         del operator
         assert graph() is None
         with HessianOperator(make_probe()) as operator:
-            graph = weakref.ref(operator._graphs[0][0])
+            graph = weakref.ref(operator._engine.graphs[0][0])
             assert operator.num_cached_batches == 1
         assert graph() is None
         assert operator.num_cached_batches == 0
