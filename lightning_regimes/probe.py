@@ -304,10 +304,13 @@ class LossProbe:
         )
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
-        """Return views of a vector of shape (num_parameters,) that are shaped like the leaves."""
-        sizes = [leaf.numel() for leaf in self.parameters.values()]
-        pieces = torch.split(vector, sizes)
-        return [piece.view(leaf.shape) for piece, leaf in zip(pieces, self.parameters.values(), strict=True)]
+        """Return the pieces of a vector of shape (num_parameters,), shaped like the leaves; views where possible."""
+        pieces = torch.split(vector, [leaf.numel() for leaf in self.parameters.values()])
+        return [
+            # Pairs of reals make complex numbers only from an even place in memory on.
+            (piece.clone() if path in self._complex and piece.storage_offset() % 2 else piece).view(leaf.shape)
+            for piece, (path, leaf) in zip(pieces, self.parameters.items(), strict=True)
+        ]
 
     def _name_of(self, loss: LossFunction | None) -> str:
         return self.loss_source if loss is None else getattr(loss, "__name__", type(loss).__name__)

@@ -57,11 +57,16 @@ def block_operators(probe: LossProbe, blocks: Blocks | None = None) -> dict[str,
 
     Raises:
         ValueError: no block, or one that matches no parameter.
-        ProbeError: the loss is not finite or cannot be differentiated twice.
+        ProbeError: the loss is not finite or cannot be differentiated twice, or several processes share it.
     """
     selected = dict(layers(probe.parameters)) if blocks is None else _selected(probe, blocks)
     if not selected:
         raise ValueError("`blocks` is empty")
+    if probe.processes.count > 1:
+        raise ProbeError(
+            "blocks of the Hessian are computed in one process; for one block over several, select its `parameters` "
+            "in the probe of a HessianOperator"
+        )
     with probe.isolated():
         graphs = [
             dict(zip(probe.parameters, gradient_graph(probe, index), strict=True))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from lightning_regimes.curvature.gradient_graph import plain_gradient
 from lightning_regimes.probe import LossProbe, ProbeError
@@ -47,19 +50,33 @@ class ForwardOverReverse:
     def _batch_product(self, index: int, vector: Tensor) -> Tensor:
         probe = self._probe
         with forward_ad.dual_level(), _explained_failures():
-            # The pieces are cloned: a complex view of one needs its own memory.
             duals = [
-                forward_ad.make_dual(leaf, piece.clone())
+                forward_ad.make_dual(leaf, piece)
                 for leaf, piece in zip(probe.parameters.values(), probe.unflatten(vector), strict=True)
             ]
             with probe.moved(duals):
-                value = probe.batch_loss(index)
-                # Without a tangent of its own, the seed gets a symbolic zero, which the backward formula of the mean
-                # squared error cannot add to in place.
-                seed = forward_ad.make_dual(torch.ones_like(value), torch.zeros_like(value))
-                gradients = torch.autograd.grad(value, duals, seed, allow_unused=True)
+                with _MeanSquaredErrorInSteps():
+                    value = probe.batch_loss(index)
+                gradients = torch.autograd.grad(value, duals, allow_unused=True)
             tangents = [None if part is None else forward_ad.unpack_dual(part).tangent for part in gradients]
             return probe.flatten(tangents)
+
+
+class _MeanSquaredErrorInSteps(TorchFunctionMode):
+    """Takes the mean of a squared error apart from the error.
+
+    Together, their gradient has no forward derivative where the target has none: torch divides a symbolic zero in
+    place.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        plain = options.get("weight") is None and options.get("size_average") is None and options.get("reduce") is None
+        if func is functional.mse_loss and plain and options.get("reduction", "mean") == "mean":
+            return func(*args, **{**options, "reduction": "none"}).mean()
+        return func(*args, **options)
 
 
 @contextlib.contextmanager
@@ -87,6 +104,8 @@ def _cause(message: str) -> str | None:
         return "a custom autograd function in the loss has no forward derivative (`jvp`)"
     if "Nested forward mode" in message:
         return "the loss takes forward derivatives itself and cannot be given another"
+    if "ZeroTensors are immutable" in message:
+        return "torch has no forward derivative of the gradient of an operation with a constant argument"
     if "forward AD" in message or "forward mode AD" in message:
         return f"the loss has no forward derivative ({message.splitlines()[0]})"
     return None

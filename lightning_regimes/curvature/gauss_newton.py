@@ -56,12 +56,21 @@ class GaussNewtonOperator:
         self._is_closed = False
         #: Number of products with a vector so far.
         self.num_matvecs = 0
-        with probe.isolated():
+        self._linearizations: list[_Linearization] = []
+
+        def gradient() -> Tensor:
             self._linearizations = [
                 _linearization(probe, index, outputs, loss_of_outputs)
                 for index, weight in enumerate(probe.weights)
                 if weight > 0
             ]
+            total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
+            for part in self._linearizations:
+                total.add_(probe.flatten([None if piece is None else piece.detach() for piece in part.gradient]))
+            return total
+
+        with probe.isolated():
+            self._start: Tensor | None = probe.sum(gradient)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,15 +93,11 @@ class GaussNewtonOperator:
 
     def start_vector(self) -> Tensor | None:
         """Return the gradient of the loss, which leans towards the leading eigenvectors; ``None`` once closed."""
-        total: Tensor | None = None
-        for part in self._linearizations:
-            gradient = self._probe.flatten([None if piece is None else piece.detach() for piece in part.gradient])
-            total = gradient if total is None else total.add_(gradient)
-        return total
+        return self._start
 
     def close(self) -> None:
         """Let go of the graphs; the operator cannot be applied any more."""
-        self._linearizations = []
+        self._linearizations, self._start = [], None
         self._is_closed = True
 
     def __enter__(self) -> GaussNewtonOperator:
@@ -116,6 +121,16 @@ class GaussNewtonOperator:
             return columnwise(self._product, other)
 
     def _product(self, vector: Tensor) -> Tensor:
+        total = self._probe.sum(lambda: self._own_product(vector))
+        self.num_matvecs += 1
+        if not bool(torch.isfinite(total).all()):
+            raise ProbeError(
+                "the product of the Gauss-Newton matrix with a vector is not finite; the loss has no second derivative "
+                "at these outputs, or overflows: try `dtype=torch.float64` for the probe"
+            )
+        return total
+
+    def _own_product(self, vector: Tensor) -> Tensor:
         pieces = self._probe.unflatten(vector)
         total = torch.zeros_like(vector)
         with explained_failures():
@@ -126,12 +141,6 @@ class GaussNewtonOperator:
                         part.outputs, self._leaves, grad_outputs=image, retain_graph=True, allow_unused=True
                     )
                     total.add_(self._probe.flatten(products))
-        self.num_matvecs += 1
-        if not bool(torch.isfinite(total).all()):
-            raise ProbeError(
-                "the product of the Gauss-Newton matrix with a vector is not finite; the loss has no second derivative "
-                "at these outputs, or overflows: try `dtype=torch.float64` for the probe"
-            )
         return total
 
 
