@@ -12,18 +12,23 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+import torch.distributed as dist
 
 from lightning_regimes.callbacks.interrupted_run import last_recorded_step, open_journal
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.overhead_budget import OverheadBudget
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.training_clock import training_clock
+from lightning_regimes.callbacks.training_processes import process_group
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
+from lightning_regimes.processes import Processes
 from lightning_regimes.recording import Journal, Record, emit, logged_step
 
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
+# How often several processes ask the first one whether its budget grants anything.
+_BATCHES_PER_AGREEMENT = 10
 
 
 class Diagnostic(L.Callback):
@@ -112,6 +117,8 @@ class Diagnostic(L.Callback):
         """Forget everything about a training; called before each training that starts anew."""
         self.budget = OverheadBudget(self.overhead_budget)
         self._enabled = True
+        self._group: dist.ProcessGroup | None = None
+        self._processes = Processes()
         self.batches = ProbeBatches(self.num_batches)
         self._journal: Journal | None = None
         self._restored_directory: str | None = None
@@ -136,11 +143,8 @@ class Diagnostic(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check what can be checked before training."""
         try:
-            if trainer.world_size > 1:
-                raise ProbeError(
-                    f"{type(self).__name__} works in one process and this training has {trainer.world_size}; "
-                    "train on one device, or leave the callback out"
-                )
+            self._group = process_group(trainer)
+            self._processes = Processes(self._group)
             self.check(trainer, pl_module, check_module(pl_module, **self._sources))
         except (ValueError, TypeError, ProbeError) as error:
             if self.on_error != "warn":
@@ -152,11 +156,10 @@ class Diagnostic(L.Callback):
         """Start the clock, and open the journal: that of the interrupted run when a checkpoint is resumed."""
         # Not earlier: only now does the trainer know at which step it resumes.
         self._first_global_step = trainer.global_step
-        if self._enabled and not trainer.fast_dev_run and self._journal is None:  # type: ignore[attr-defined]
-            self._journal = open_journal(trainer, self._restored_directory)
-            if self._restored_directory is not None:
-                self._last_global_step = last_recorded_step(self._journal, self.name)
-                self._restored_directory = None
+        if self._enabled and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._last_global_step = max(
+                self._last_global_step, self._processes.broadcast(lambda: self._open_journal(trainer))
+            )
         training_clock(trainer).restart()
         self._training_before = self.budget.training
 
@@ -172,7 +175,8 @@ class Diagnostic(L.Callback):
             preserved_rng(),
             self._tolerated(f"could not use batch {batch_idx}"),
         ):
-            if self.batches.offer(batch):
+            # What one of several processes keeps, all keep looking at: they evaluate together.
+            if any(self._processes.collect(lambda: self.batches.offer(batch))):
                 self.on_batch_captured(trainer, pl_module)
         self.budget.spent += time.perf_counter() - start
         if self.batches.is_complete and self.at_start and self._num_measurements == 0:
@@ -196,10 +200,13 @@ class Diagnostic(L.Callback):
                 self._measure(trainer, pl_module)
         elif self._budgeted:
             self._update_budget(trainer)
-            gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)
-            if self.budget.grants_trial(_GRADIENTS_PER_TRIAL * gradient):
+            if self._processes.count > 1 and self.num_train_batches % _BATCHES_PER_AGREEMENT:
+                return
+            # The clocks of several processes differ, and all must measure together.
+            granted = self._processes.broadcast(self._granted)
+            if granted == "trial":
                 self._try(trainer, pl_module)
-            elif self.budget.grants_measurement():
+            elif granted == "measurement":
                 self._measure(trainer, pl_module)
         if trainer.fast_dev_run and self._num_measurements == 0:  # type: ignore[attr-defined]
             self._measure(trainer, pl_module)
@@ -237,7 +244,8 @@ class Diagnostic(L.Callback):
             "spent_seconds": self.budget.spent,
             "prediction_seconds": self.budget.prediction,
             "directory": None if self._journal is None else str(self._journal.directory.absolute()),
-            "batches": self.batches.state_dict(),
+            # Those of one process are not those of the others.
+            "batches": self.batches.state_dict() if self._processes.count == 1 else {},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -255,7 +263,28 @@ class Diagnostic(L.Callback):
 
     def probe(self, pl_module: L.LightningModule) -> LossProbe:
         """Return a probe at the module's present parameters, on the captured batches."""
-        return LossProbe(pl_module, self.batches.kept, mode=self.mode, dtype=self._dtype, **self._sources)
+        return LossProbe(
+            pl_module,
+            self.batches.kept,
+            mode=self.mode,
+            dtype=self._dtype,
+            process_group=self._group,
+            **self._sources,
+        )
+
+    def _granted(self) -> Literal["trial", "measurement"] | None:
+        gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)
+        if self.budget.grants_trial(_GRADIENTS_PER_TRIAL * gradient):
+            return "trial"
+        return "measurement" if self.budget.grants_measurement() else None
+
+    def _open_journal(self, trainer: L.Trainer) -> int:
+        """Open the journal, in the first process alone; return the last step that it has a record of."""
+        if self._journal is not None:
+            return -1
+        interrupted, self._restored_directory = self._restored_directory, None
+        self._journal = open_journal(trainer, interrupted)
+        return -1 if interrupted is None else last_recorded_step(self._journal, self.name)
 
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._enabled or not self.batches.kept or trainer.global_step == self._last_global_step:
@@ -271,7 +300,7 @@ class Diagnostic(L.Callback):
                     measurement = self.measure(probe, trainer, pl_module)
             seconds = time.perf_counter() - start
             self.budget.measured(seconds)
-            if measurement is not None:
+            if all(self._processes.collect(lambda: measurement is not None)) and measurement is not None:
                 self._num_measurements += 1
                 self._record(trainer, pl_module, measurement, seconds)
             self.budget.spent += time.perf_counter() - start - seconds
@@ -292,7 +321,7 @@ class Diagnostic(L.Callback):
             with self._tolerated(f"skipped looking back at step {trainer.global_step}"):
                 measurement = measure(pl_module)
             seconds = time.perf_counter() - start
-            if measurement.scalars:
+            if all(self._processes.collect(lambda: bool(measurement.scalars))):
                 self._record(trainer, pl_module, measurement, seconds)
             self.budget.spent += time.perf_counter() - start
 
@@ -312,12 +341,14 @@ class Diagnostic(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, measurement: Measurement, seconds: float
     ) -> None:
         own = {f"{self.name}/seconds": seconds, f"{self.name}/overhead": self.budget.overhead}
+        # What is monitored must be the same in all processes, and times are not.
+        scalars = self._processes.broadcast(lambda: {**measurement.scalars, **own})
         record = Record(
             diagnostic=self.name,
             step=logged_step(trainer),
             global_step=trainer.global_step,
             epoch=trainer.current_epoch,
-            scalars={**measurement.scalars, **own},
+            scalars=scalars,
             text=measurement.text,
             arrays=measurement.arrays,
             context={**measurement.context, "num_batches": len(self.batches.kept)},
@@ -338,7 +369,8 @@ class Diagnostic(L.Callback):
                 with probe.isolated():
                     unit = self.try_unit(probe, trainer, pl_module)
             seconds = time.perf_counter() - start
-        if unit is None:
+        units = self._processes.collect(lambda: unit)
+        if unit is None or None in units:
             self._enabled = False
             return
         self.budget.tried(seconds=seconds, unit=unit, units=self.expected_units())

@@ -135,9 +135,9 @@ class GradientAlignment(Diagnostic):
         operator = HessianOperator(probe)
         pairs, searched_by = dominant_eigenpairs(self, trainer, operator, self.k, tol=self.tol)
         gradients = probe.batch_gradients()
-        weights = torch.tensor(probe.weights, dtype=gradients.dtype, device=gradients.device)
+        weights = torch.tensor(probe.all_weights, dtype=gradients.dtype, device=gradients.device)
         gradient = gradients @ weights
-        noise = gradients - gradient[:, None] if probe.num_batches > 1 else None
+        noise = gradients - gradient[:, None] if len(probe.all_weights) > 1 else None
         report = alignment_report(operator, pairs, gradient, noise=noise)
         self._before = _Before(trainer.global_step, probe, operator, pairs, gradient, probe.loss().item())
         self._history.append((trainer.global_step, report.theta))
@@ -148,7 +148,7 @@ class GradientAlignment(Diagnostic):
             "alignment/chance": report.chance,
             "alignment/theta_batch": sum(
                 weight * dominant_alignment(column, pairs.vectors)
-                for weight, column in zip(probe.weights, gradients.unbind(1), strict=True)
+                for weight, column in zip(probe.all_weights, gradients.unbind(1), strict=True)
             ),
             "alignment/critical_step_size": report.critical_step_size,
             "alignment/critical_loss_step_size_dominant": report.dominant.critical_loss_step_size,

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from lightning_regimes.callbacks import Diagnostic, Measurement
+from lightning_regimes.probe import ProbeError
 from lightning_regimes.recording import read_records
 
 
@@ -245,10 +246,18 @@ def test_unusable_options_are_named(options, message):
         LossValue(**options)
 
 
-def test_several_processes_are_refused_before_training(tmp_path):
-    callback = LossValue()
-    trainer = L.Trainer(logger=False, default_root_dir=tmp_path)
-    trainer.strategy._configure_launcher()
-    type_of_trainer = type("Two", (), {"world_size": 2})
-    with pytest.raises(RuntimeError, match="this training has 2"):
-        callback.on_fit_start(type_of_trainer(), BoringModel())
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FSDPStrategy", "FSDPStrategy shards the parameters"),
+        ("DeepSpeedStrategy", "DeepSpeedStrategy shards the parameters"),
+        ("ModelParallelStrategy", "ModelParallelStrategy shards the parameters"),
+        ("SingleDeviceStrategy", "SingleDeviceStrategy with 2 processes is not supported"),
+    ],
+)
+def test_strategies_that_do_not_keep_the_model_whole_are_refused_before_training(name, message):
+    # DeepSpeed's strategy is one of DDP by its bases, and shards all the same.
+    strategy = type(name, (type("DDPStrategy", (), {}),) if name == "DeepSpeedStrategy" else (), {})()
+    trainer = type("Two", (), {"world_size": 2, "strategy": strategy})()
+    with pytest.raises(ProbeError, match=message):
+        LossValue().on_fit_start(trainer, BoringModel())
