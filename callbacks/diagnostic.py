@@ -20,6 +20,7 @@ from lightning_regimes.callbacks.overhead_budget import OverheadBudget
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.callbacks.training_processes import process_group
+from lightning_regimes.curvature import parameters_of
 from lightning_regimes.isolation import Mode, preserved_rng
 from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
 from lightning_regimes.processes import Processes
@@ -47,6 +48,7 @@ class Diagnostic(L.Callback):
         num_batches: how many of the first training batches to measure on. They are copied and kept.
         loss: as for :class:`~lightning_regimes.LossProbe`.
         parameters: as for :class:`~lightning_regimes.LossProbe`.
+        optimizer_index: look at the loss as a function of what this optimizer trains, in place of ``parameters``.
         mode: as for :class:`~lightning_regimes.LossProbe`.
         double_precision: evaluate the loss in float64.
         on_error: ``"early"`` raises what is known to be wrong before training and only warns during it, ``"warn"``
@@ -70,6 +72,7 @@ class Diagnostic(L.Callback):
         num_batches: int = 1,
         loss: LossFunction | None = None,
         parameters: ParameterFilter | None = None,
+        optimizer_index: int | None = None,
         mode: Mode = "eval",
         double_precision: bool = False,
         on_error: Literal["early", "warn", "raise"] = "early",
@@ -83,6 +86,11 @@ class Diagnostic(L.Callback):
                 raise ValueError(f"`{option}` is at least 1, got {value}")
         if on_error not in ("early", "warn", "raise"):
             raise ValueError(f"`on_error` is 'early', 'warn' or 'raise', got {on_error!r}")
+        if optimizer_index is not None and (optimizer_index < 0 or parameters is not None):
+            raise ValueError(
+                f"`optimizer_index` is not negative and does not go with `parameters`, got {optimizer_index}"
+            )
+        self.optimizer_index = optimizer_index
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.at_start = at_start
@@ -145,6 +153,8 @@ class Diagnostic(L.Callback):
         try:
             self._group = process_group(trainer)
             self._processes = Processes(self._group)
+            if self.optimizer_index is not None:
+                self._sources["parameters"] = self._trained_parameters(trainer, pl_module)
             self.check(trainer, pl_module, check_module(pl_module, **self._sources))
         except (ValueError, TypeError, ProbeError) as error:
             if self.on_error != "warn":
@@ -271,6 +281,20 @@ class Diagnostic(L.Callback):
             process_group=self._group,
             **self._sources,
         )
+
+    def optimizers(self, trainer: L.Trainer) -> list[Any]:
+        """Return the optimizers of what is looked at."""
+        optimizers = list(trainer.optimizers)
+        return optimizers if self.optimizer_index is None else [optimizers[self.optimizer_index]]
+
+    def _trained_parameters(self, trainer: L.Trainer, pl_module: L.LightningModule) -> list[str]:
+        count = len(trainer.optimizers)
+        if self.optimizer_index is not None and self.optimizer_index >= count:
+            raise ValueError(
+                f"`optimizer_index` is below the number of optimizers, {count}, got {self.optimizer_index}"
+            )
+        belongs = parameters_of(self.optimizers(trainer)[0])
+        return [name for name, parameter in pl_module.named_parameters() if belongs(name, parameter)]
 
     def _granted(self) -> Literal["trial", "measurement"] | None:
         gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)

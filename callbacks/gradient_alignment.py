@@ -141,7 +141,7 @@ class GradientAlignment(Diagnostic):
         report = alignment_report(operator, pairs, gradient, noise=noise)
         self._before = _Before(trainer.global_step, probe, operator, pairs, gradient, probe.loss().item())
         self._history.append((trainer.global_step, report.theta))
-        step_size = _step_size(trainer)
+        step_size = _step_size(self.optimizers(trainer))
         scalars = {
             "alignment/theta": report.theta,
             "alignment/chi": report.chi,
@@ -217,11 +217,11 @@ def _loss_at(probe: LossProbe, point: Tensor) -> float:
         return probe.loss().item()
 
 
-def _step_size(trainer: L.Trainer) -> float | None:
+def _step_size(optimizers: list[Any]) -> float | None:
     # Only for plain SGD is the learning rate the step that the thresholds speak of.
-    if len(trainer.optimizers) != 1 or type(trainer.optimizers[0]).__name__ != "SGD":
+    if len(optimizers) != 1 or type(optimizers[0]).__name__ != "SGD":
         return None
-    groups = trainer.optimizers[0].param_groups
+    groups = optimizers[0].param_groups
     if any(group.get("momentum", 0.0) for group in groups):
         return None
     return float(max(group["lr"] for group in groups))

@@ -135,7 +135,7 @@ class HessianSpectrum(Diagnostic):
         """Take two products, and the time of the second: the first meets cold caches and lazy initializations."""
         if self.component_densities:
             self._num_components = len(_component_names(probe, pl_module))
-        self._num_further_products = _PRECONDITIONED_PRODUCTS if preconditions(trainer.optimizers) else 0
+        self._num_further_products = _PRECONDITIONED_PRODUCTS if preconditions(self.optimizers(trainer)) else 0
         if self.row_blocks:
             self._num_further_products += expected_block_products(probe)
         with HessianOperator(probe) as operator:
@@ -183,7 +183,7 @@ class HessianSpectrum(Diagnostic):
             if self.density_vectors:
                 density = measure_density(operator, num_vectors=self.density_vectors, num_steps=self.density_steps)
             stability = measure_stability(
-                operator, trainer.optimizers, self._parameters, sharpness=float(values[0]), tol=self.tol
+                operator, self.optimizers(trainer), self._parameters, sharpness=float(values[0]), tol=self.tol
             )
             scalars["hessian/num_matvecs"] = operator.num_matvecs
         blocks = Measurement()

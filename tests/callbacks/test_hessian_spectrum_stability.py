@@ -96,3 +96,42 @@ def test_rows_that_share_nothing_hold_the_whole_hessian(tmp_path):
     ((name, rows, share, _, chance, _),) = record.tables["hessian/row_blocks"].rows
     assert (name, rows, chance) == ("net.weight", 2, 0.5)
     assert share == pytest.approx(1.0, abs=1e-5)
+
+
+class TwoOptimizers(L.LightningModule):
+    """Two quadratics, each with an optimizer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.tensor([1.0, 1.0]))
+        self.second = nn.Parameter(torch.tensor([1.0]))
+        self.automatic_optimization = False
+
+    def diagnostic_loss(self, batch):
+        return 2.5 * self.first[0] ** 2 + self.first[1] ** 2 + 3.5 * self.second.square().sum()
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(self.diagnostic_loss(batch))
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.first], lr=0.02), torch.optim.SGD([self.second], lr=0.05, momentum=0.5)
+
+
+@pytest.mark.parametrize(("index", "values", "threshold"), [(0, (5.0, 2.0), 2 / 0.02), (1, (7.0,), 3 / 0.05)])
+def test_one_of_several_optimizers_is_looked_at(tmp_path, index, values, threshold):
+    callback = HessianSpectrum(len(values), every_n_steps=2, num_trace_samples=0, optimizer_index=index)
+    record = fit(tmp_path, TwoOptimizers(), callback, max_steps=2)[0]
+    assert record.arrays["hessian/eigenvalues"] == pytest.approx(values, rel=1e-5)
+    assert record.scalars["hessian/stability_threshold"] == pytest.approx(threshold)
+    assert record.scalars["hessian/sharpness_ratio"] == pytest.approx(values[0] / threshold, rel=1e-5)
+
+
+def test_an_optimizer_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="below the number of optimizers, 2, got 2"):
+        fit(tmp_path, TwoOptimizers(), HessianSpectrum(1, optimizer_index=2), max_steps=2)
+    with pytest.raises(ValueError, match="does not go with `parameters`"):
+        HessianSpectrum(1, optimizer_index=0, parameters="net.*")
