@@ -21,6 +21,7 @@ from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.callbacks.stability_measurement import measure_stability, preconditions
+from lightning_regimes.callbacks.theory_measurement import measure_against_theory
 from lightning_regimes.curvature import HessianOperator, gap_index, trace
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Eigenvectors of earlier steps save products only while they still point the same way.
 _WARM_STEPS = 20
+# Of the eigenvalues in a picture.
+_MAX_LABELS = 10
 # What the largest eigenvalue of a preconditioned Hessian takes, as measured.
 _PRECONDITIONED_PRODUCTS = 17
 # A warm start can follow an eigenvector that is no longer among the first; a cold one now and then finds out.
@@ -52,6 +55,7 @@ class HessianSpectrum(Diagnostic):
         num_trace_samples: random vectors for the part of the trace that the top eigenvalues leave; 0 for no trace.
         resolve_minimum: spend what it takes for :math:`\lambda_\min` to converge as well. Otherwise it comes from the
             same Krylov space, as an upper bound with its residual.
+        certify: search again until nothing new is found, so that a multiple eigenvalue counts as often as it is there.
         density_vectors: random vectors for the density of all eigenvalues, at least 2; 0 for no density.
         density_steps: products that each of them takes.
         component_densities: the density of each term of the loss as well, where the module offers
@@ -70,6 +74,7 @@ class HessianSpectrum(Diagnostic):
         tol: float = 1e-3,
         num_trace_samples: int = 10,
         resolve_minimum: bool = False,
+        certify: bool = False,
         density_vectors: int = 0,
         density_steps: int = 64,
         component_densities: bool = False,
@@ -96,6 +101,7 @@ class HessianSpectrum(Diagnostic):
         self.tol = tol
         self.num_trace_samples = num_trace_samples
         self.resolve_minimum = resolve_minimum
+        self.certify = certify
         self.density_vectors = density_vectors
         self.density_steps = density_steps
         self.component_densities = component_densities
@@ -128,8 +134,9 @@ class HessianSpectrum(Diagnostic):
 
     def expected_units(self) -> int:
         """Products for the eigenvalues, as measured on networks of all kinds, the trace, the density and the graph."""
+        eigenvalues = (14 + 3 * self.k) * (5 if self.certify else 3) // 3
         density = self.density_vectors * self.density_steps * (1 + self._num_components)
-        return 14 + 3 * self.k + self.num_trace_samples + density + self._num_further_products
+        return eigenvalues + self.num_trace_samples + density + self._num_further_products
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
         """Take two products, and the time of the second: the first meets cold caches and lazy initializations."""
@@ -162,6 +169,7 @@ class HessianSpectrum(Diagnostic):
                 self.k,
                 tol=self.tol,
                 start=self._start(trainer.global_step),
+                certify=self.certify,
                 resolve_opposite=self.resolve_minimum,
             )
             values = pairs.values.double().cpu().numpy()
@@ -194,6 +202,7 @@ class HessianSpectrum(Diagnostic):
         if self.component_densities:
             components, num_matvecs = self._measure_components(probe, pl_module)
             scalars["hessian/num_matvecs"] += num_matvecs
+        theory = measure_against_theory(pl_module, values)
         self._keep(pairs.vectors, trainer.global_step)
         if values[0] > 0:
             scalars["hessian/negative_ratio"] = max(-pairs.opposite_value, 0.0) / float(values[0])
@@ -213,8 +222,8 @@ class HessianSpectrum(Diagnostic):
         context = {"mode": self.mode, "loss_source": probe.loss_source, "k": self.k, "tol": self.tol}
         context |= {"eigenpairs": searched_by, **stability.context}
         return Measurement(
-            scalars={**scalars, **stability.scalars, **components.scalars, **blocks.scalars},
-            arrays={"hessian/eigenvalues": values, **density.arrays, **components.arrays},
+            scalars={**scalars, **stability.scalars, **components.scalars, **blocks.scalars, **theory.scalars},
+            arrays={"hessian/eigenvalues": values, **density.arrays, **components.arrays, **theory.arrays},
             context={**context, **density.context, **components.context},
             figures=figures,
             histograms=("hessian/eigenvalues",),
@@ -296,7 +305,8 @@ def draw_spectrum(history: list[tuple[int, list[float]]], threshold: float | Non
     steps = [step for step, _ in history]
     for index in range(max(len(values) for _, values in history)):
         values = [values[index] if index < len(values) else float("nan") for _, values in history]
-        axes.plot(steps, values, marker="o", markersize=3, label=f"λ{index + 1}")
+        label = f"λ{index + 1}" if index < _MAX_LABELS else None
+        axes.plot(steps, values, marker="o", markersize=3, label=label)
     if threshold is not None:
         axes.axhline(threshold, color="0.4", linestyle="--", label="stability threshold")
     axes.set(xlabel="optimizer step", ylabel="eigenvalue", yscale="symlog", title="top of the Hessian's spectrum")

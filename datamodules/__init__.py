@@ -9,12 +9,14 @@ from lightning_regimes.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lightning_regimes.datamodules.collocation import Collocation
     from lightning_regimes.datamodules.digits import HandwrittenDigits
+    from lightning_regimes.datamodules.linear_teacher import LinearTeacher
 
 _SUBMODULES = {
     "HandwrittenDigits": "digits",
     "Collocation": "collocation",
+    "LinearTeacher": "linear_teacher",
 }
 
-__all__ = ["Collocation", "HandwrittenDigits"]
+__all__ = ["Collocation", "HandwrittenDigits", "LinearTeacher"]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning_regimes.dashboard.alignment_history import alignment_history, step_size_bands
+from lightning_regimes.dashboard.bifurcation import bifurcation
 from lightning_regimes.dashboard.curvature_history import edge_of_stability, row_blocks, spectrum_history, trace_history
 from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.field_maps import field_maps
@@ -27,6 +28,7 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     edge_of_stability,
     trace_history,
     row_blocks,
+    bifurcation,
     density_heat_map,
     alignment_history,
     step_size_bands,

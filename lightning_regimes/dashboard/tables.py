@@ -8,6 +8,8 @@ from lightning_regimes.dashboard.palette import regime_colour
 from lightning_regimes.dashboard.run_view import RunView, generalization
 from lightning_regimes.recording import describe
 
+# A spectrum may have hundreds, which its panel shows better.
+_MAX_EIGENVALUES = 10
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
@@ -56,6 +58,8 @@ def values_table(run: RunView) -> str:
     """One row a key: its last value and what the vocabulary says about it."""
     rows = []
     for key, last in sorted(run.last.items(), key=lambda item: (item[0].partition("/")[0], describe(item[0]).key)):
+        if (index := key.removeprefix("hessian/lambda_")).isdigit() and int(index) > _MAX_EIGENVALUES:
+            continue
         quantity = describe(key)
         value = html.escape(last.value) if isinstance(last.value, str) else short(last.value)
         unit = f" {html.escape(quantity.unit)}" if quantity.unit and quantity.unit != "loss" else ""

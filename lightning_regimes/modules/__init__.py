@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.augmented_lagrangian import AugmentedLagrangian
     from lightning_regimes.modules.classifier import Classifier
     from lightning_regimes.modules.curriculum import Curriculum
+    from lightning_regimes.modules.deep_linear import DeepLinear
     from lightning_regimes.modules.pinn import PINN
     from lightning_regimes.modules.region_sampling import RegionSampling
 
@@ -17,10 +18,11 @@ _SUBMODULES = {
     "Classifier": "classifier",
     "AugmentedLagrangian": "augmented_lagrangian",
     "Curriculum": "curriculum",
+    "DeepLinear": "deep_linear",
     "PINN": "pinn",
     "RegionSampling": "region_sampling",
 }
 
-__all__ = ["PINN", "AugmentedLagrangian", "Classifier", "Curriculum", "RegionSampling"]
+__all__ = ["PINN", "AugmentedLagrangian", "Classifier", "Curriculum", "DeepLinear", "RegionSampling"]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

@@ -1,5 +1,6 @@
 """Plain ``torch.nn`` networks."""
 
+from lightning_regimes.networks.deep_linear import DeepLinear
 from lightning_regimes.networks.mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "DeepLinear"]

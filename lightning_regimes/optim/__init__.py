@@ -5,6 +5,7 @@ from lightning_regimes.optim.factory import (
     AdamThenLBFGSFactory,
     LBFGSFactory,
     OptimizerFactory,
+    SGDFactory,
     trainable_parameters,
 )
 from lightning_regimes.optim.projected import ProjectedOptimizer, ProjectedSGDFactory
@@ -18,5 +19,6 @@ __all__ = [
     "OptimizerFactory",
     "ProjectedOptimizer",
     "ProjectedSGDFactory",
+    "SGDFactory",
     "trainable_parameters",
 ]

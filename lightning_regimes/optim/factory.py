@@ -76,6 +76,35 @@ class AdamFactory(OptimizerFactory):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SGDFactory(OptimizerFactory):
+    """SGD, with an optional schedule of the learning rate.
+
+    Attributes:
+        lr: learning rate.
+        momentum: of the heavy ball.
+        weight_decay: coupled decay.
+        lr_scheduler: class or function that builds a scheduler from the optimizer, stepped after each optimizer step.
+    """
+
+    lr: float = 1e-2
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None
+
+    def __call__(self, module: nn.Module) -> OptimizerConfiguration:
+        """Return SGD, with its scheduler if there is one."""
+        optimizer = torch.optim.SGD(
+            trainable_parameters(module), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+        if self.lr_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class LBFGSFactory(OptimizerFactory):
     """L-BFGS with a strong-Wolfe line search; it needs full batches.
 
