@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,6 +55,10 @@ class GradientAlignment(Diagnostic):
     dominant while dominant steps raise the loss. Beside a ``HessianSpectrum`` with the same schedule, ``num_batches``,
     ``loss``, ``parameters``, ``mode`` and precision, one search for eigenvectors serves both where the ``k`` of the one
     that comes first is no smaller.
+
+    A module may know more. Where it has a ``stochastic_loss(batch)``, the gradients of batches are of that, and the
+    full gradient is of the probe's loss. What its ``theoretical_alignment(step_size)`` returns is recorded beside what
+    is measured: ``theta``, where SGD settles, and ``critical_step_size``. It is asked for plain SGD only.
 
     Args:
         k: number of dominant eigenvectors.
@@ -134,10 +139,7 @@ class GradientAlignment(Diagnostic):
         """Measure the present point, and keep it until the next step has been taken."""
         operator = HessianOperator(probe)
         pairs, searched_by = dominant_eigenpairs(self, trainer, operator, self.k, tol=self.tol)
-        gradients = probe.batch_gradients()
-        weights = torch.tensor(probe.all_weights, dtype=gradients.dtype, device=gradients.device)
-        gradient = gradients @ weights
-        noise = gradients - gradient[:, None] if len(probe.all_weights) > 1 else None
+        gradient, gradients, noise = _gradients(probe, pl_module)
         report = alignment_report(operator, pairs, gradient, noise=noise)
         self._before = _Before(trainer.global_step, probe, operator, pairs, gradient, probe.loss().item())
         self._history.append((trainer.global_step, report.theta))
@@ -160,10 +162,13 @@ class GradientAlignment(Diagnostic):
                 "alignment/step_size": step_size,
                 "alignment/suspicious": float(_is_suspicious(report, step_size)),
             }
+            theory = getattr(pl_module, "theoretical_alignment", None)
+            if callable(theory):
+                scalars |= {f"alignment/theory_{name}": float(value) for name, value in theory(step_size).items()}
         if self._vectors is not None and self._vectors.shape == pairs.vectors.shape:
             scalars["alignment/overlap"] = subspace_overlap(self._vectors, pairs.vectors)
         self._vectors = pairs.vectors
-        history = list(self._history)
+        history, steady = list(self._history), scalars.get("alignment/theory_theta")
         return Measurement(
             scalars=scalars,
             text={"alignment/phase": _phase(history)},
@@ -175,7 +180,7 @@ class GradientAlignment(Diagnostic):
                 "converged": pairs.converged,
                 "eigenpairs": searched_by,
             },
-            figures={"alignment/history": lambda: draw_history(history)},
+            figures={"alignment/history": lambda: draw_history(history, steady)},
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -217,6 +222,28 @@ def _loss_at(probe: LossProbe, point: Tensor) -> float:
         return probe.loss().item()
 
 
+def _gradients(probe: LossProbe, pl_module: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the full gradient, (n,), those of single batches, (n, m), and the noise of these."""
+    if callable(getattr(pl_module, "stochastic_loss", None)):
+        noisy = probe.with_loss(lambda module, batch: module.stochastic_loss(batch))
+        gradient, gradients = probe.gradient(), noisy.batch_gradients()
+        return gradient, gradients, gradients - gradient[:, None]
+    gradients = probe.batch_gradients()
+    weights = torch.tensor(probe.all_weights, dtype=gradients.dtype, device=gradients.device)
+    gradient = gradients @ weights
+    noise = noise_of(gradients, gradient, probe.all_weights) if len(probe.all_weights) > 1 else None
+    return gradient, gradients, noise
+
+
+def noise_of(gradients: Tensor, gradient: Tensor, weights: Sequence[float]) -> Tensor:
+    r"""Return the deviations of batch gradients from their weighted mean, with the variance of single gradients.
+
+    The mean follows the batches, so that deviations from it are too small by :math:`1 - 2 w_j + \sum_k w_k^2`.
+    """
+    w = torch.tensor(weights, dtype=gradients.dtype, device=gradients.device)
+    return (gradients - gradient[:, None]) / (1 - 2 * w + w.square().sum()).clamp(min=1e-6).sqrt()
+
+
 def _step_size(optimizers: list[Any]) -> float | None:
     # Only for plain SGD is the learning rate the step that the thresholds speak of.
     if len(optimizers) != 1 or type(optimizers[0]).__name__ != "SGD":
@@ -241,13 +268,15 @@ def _phase(history: list[tuple[int, float]]) -> str:
     return "RISING" if history[-1][1] > history[-2][1] else "DECREASING"
 
 
-def draw_history(history: list[tuple[int, float]]) -> Figure:
-    """Draw θ over steps."""
+def draw_history(history: list[tuple[int, float]], steady: float | None = None) -> Figure:
+    """Draw θ over steps, and what theory expects it to settle at."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot([step for step, _ in history], [theta for _, theta in history], marker="o", markersize=3)
     axes.axhline(_HIGH, color="0.4", linestyle="--")
+    if steady is not None:
+        axes.axhline(steady, color="0.1", linestyle=":")
     axes.set(xlabel="optimizer step", ylabel="θ", ylim=(0, 1), title="share of the gradient in the dominant subspace")
     return figure

@@ -9,14 +9,16 @@ from lightning_regimes.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lightning_regimes.datamodules.collocation import Collocation
     from lightning_regimes.datamodules.digits import HandwrittenDigits
+    from lightning_regimes.datamodules.gaussian_noise import GaussianNoise
     from lightning_regimes.datamodules.linear_teacher import LinearTeacher
 
 _SUBMODULES = {
     "HandwrittenDigits": "digits",
     "Collocation": "collocation",
+    "GaussianNoise": "gaussian_noise",
     "LinearTeacher": "linear_teacher",
 }
 
-__all__ = ["Collocation", "HandwrittenDigits", "LinearTeacher"]
+__all__ = ["Collocation", "GaussianNoise", "HandwrittenDigits", "LinearTeacher"]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

@@ -24,6 +24,11 @@ def alignment_history(run: RunView) -> Panel | None:
         others, shares = run.series(key)
         if others.size:
             axes.plot(others, shares, color=colour, alpha=alpha, marker="o", label=label)
+    theory_steps, theory = run.series("alignment/theory_theta")
+    if theory_steps.size:
+        axes.plot(
+            theory_steps, theory, color=INK.marker, linestyle=(0, (4, 3)), linewidth=1.0, label="steady, by theory"
+        )
     chance = run.number("alignment/chance")
     if chance is not None:
         axes.axhline(chance, color=MUTED.marker, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")

@@ -144,6 +144,8 @@ _QUANTITIES = (
     ),
     Quantity("alignment/realized_change_bulk", "loss", "lower", "measured loss change by the rest of the update"),
     Quantity("alignment/overlap", "", "neither", "overlap of the dominant subspace with that of the last measurement"),
+    Quantity("alignment/theory_theta", "", "neither", "θ that the module's own theory expects SGD to settle at"),
+    Quantity("alignment/theory_critical_step_size", "", "neither", "η* at this point by the module's own theory"),
     Quantity("alignment/phase", "", "neither", "whether alignment is high, or low and rising or decreasing"),
     Quantity("alignment/shares", "", "neither", "share of the gradient in each dominant eigenvector"),
     Quantity("alignment/history", "", "neither", "picture of θ over training"),
