@@ -70,6 +70,8 @@ class LinearTeacher(L.LightningDataModule):
             samples = _orthonormal(num_samples, input_size, generator)
         else:
             samples = _normal(num_samples, input_size, generator) / num_samples**0.5
+        #: Whether the inputs are white exactly, as the closed form of the spectrum asks for.
+        self.is_whitened = inputs != "gaussian"
         self._samples = samples
 
     def train_dataloader(self) -> Steps:

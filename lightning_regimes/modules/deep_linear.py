@@ -59,13 +59,16 @@ class DeepLinear(L.LightningModule):
         if depth < 1:
             raise ValueError(f"`depth` is at least 1, got {depth}")
         self.aligned = aligned
+        self._is_whitened = False
         self.network = Network((input_size, *[width] * (depth - 1), output_size), activation=activation, seed=seed)
         self.optimizer_factory = optimizer or SGDFactory(lr=0.01, momentum=0.9)
         self.register_buffer("target", torch.full((output_size, input_size), torch.nan))
 
     def setup(self, stage: str) -> None:
         """Take the teacher's matrix, and start from layers that are aligned with it."""
-        target = getattr(getattr(self.trainer, "datamodule", None), "target", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        target = getattr(datamodule, "target", None)
+        self._is_whitened = bool(getattr(datamodule, "is_whitened", False))
         if target is None:
             if self.aligned:
                 raise ValueError(
@@ -119,7 +122,7 @@ class DeepLinear(L.LightningModule):
 
     def theoretical_eigenvalues(self) -> Tensor | None:
         """Return all eigenvalues of the Hessian at the present weights, descending, float64; None if not known."""
-        if self.rank is None:
+        if self.rank is None or not self._is_whitened:
             return None
         modes = self.network.modes(self.target)
         return None if modes is None else deep_linear_spectrum(self.network.dims, *modes).eigenvalues

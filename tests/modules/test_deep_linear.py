@@ -75,6 +75,12 @@ def test_nothing_is_known_without_alignment_or_with_an_activation(tmp_path):
     assert DeepLinear(activation="tanh").reference_error() is None
 
 
+def test_nothing_is_known_on_inputs_that_are_white_only_on_average(tmp_path):
+    module = DeepLinear()
+    fit(tmp_path, module, max_steps=1, teacher=LinearTeacher(inputs="gaussian"))
+    assert module.theoretical_eigenvalues() is None
+
+
 def test_a_resumed_training_keeps_its_weights(tmp_path):
     module = DeepLinear()
     fit(tmp_path, module, max_steps=5)
