@@ -13,6 +13,7 @@ from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.field_maps import field_maps
 from lightning_regimes.dashboard.loss_curve import loss_curve
 from lightning_regimes.dashboard.panel import Panel
+from lightning_regimes.dashboard.projection_history import projection_history
 from lightning_regimes.dashboard.regime_map import regime_map
 from lightning_regimes.dashboard.run_view import RunView
 from lightning_regimes.dashboard.style_sheet import STYLE_SHEET
@@ -32,6 +33,7 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     density_heat_map,
     alignment_history,
     step_size_bands,
+    projection_history,
 )
 
 

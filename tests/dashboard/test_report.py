@@ -253,6 +253,18 @@ def test_alignment_has_its_panels_with_the_numbers_for_those_who_cannot_see_them
     assert "Step sizes that lower the loss" not in unbounded.text
 
 
+def projection(step: int, active: float) -> Record:
+    scalars = {"projection/chi": step / 100, "projection/chi_average": step / 200, "projection/active": active}
+    return Record("projection", step, step, 0, scalars=scalars)
+
+
+def test_projection_has_a_panel_that_tells_the_switch(tmp_path: Path) -> None:
+    text = page_of(make_run(tmp_path / "on", projection(20, 0.0), projection(60, 1.0), projection(90, 1.0))).text
+    assert "χ at 3 steps, from 0.20 to 0.90; updates were projected from step 60 on." in text
+    text = page_of(make_run(tmp_path / "off", projection(20, 0.0))).text
+    assert "χ at 1 steps, from 0.20 to 0.20; updates were never projected." in text
+
+
 def density(step: int, largest: float) -> Record:
     nodes = np.array([[-0.1, 0.0, 0.2, largest], [-0.1, 0.0, 0.3, largest]])
     arrays = {"hessian/density_nodes": nodes, "hessian/density_weights": np.full((2, 4), 0.25)}
