@@ -438,7 +438,8 @@ def _refuse_without_values(module: nn.Module) -> None:
         if hasattr(parameter, "device_mesh") or type(parameter).__name__ == "FlatParameter":
             raise ProbeError(
                 f"parameter {name!r} is sharded ({type(parameter).__name__}); the loss is probed on whole parameters: "
-                "train with DDP or on one device, or pass an unsharded copy of the module"
+                "train with DDP or on one device, pass an unsharded copy of the module, or use "
+                "`curvature.ShardedHessianOperator` for one that is sharded by `fully_shard`"
             )
         if parameter.is_meta:
             raise ProbeError(f"parameter {name!r} is on the meta device and has no values")

@@ -24,6 +24,7 @@ from lightning_regimes.curvature.linear_operator import LinearOperator
 from lightning_regimes.curvature.operators import HessianOperator
 from lightning_regimes.curvature.preconditioned import PreconditionedOperator
 from lightning_regimes.curvature.scipy_operator import ScipyOperator, from_scipy, to_scipy
+from lightning_regimes.curvature.sharded_finite_difference import ShardedHessianOperator
 from lightning_regimes.curvature.spectrum import gap_index
 from lightning_regimes.curvature.stability import StabilityThreshold, stability_threshold
 from lightning_regimes.curvature.trace import Estimate, trace
@@ -43,6 +44,7 @@ __all__ = [
     "LinearOperator",
     "PreconditionedOperator",
     "ScipyOperator",
+    "ShardedHessianOperator",
     "SpectralDensity",
     "StabilityThreshold",
     "SubspaceTerms",
