@@ -92,10 +92,7 @@ def row_blocks(run: RunView) -> Panel | None:
     figure = Figure(figsize=(4.3, 2.4))
     axes = figure.add_subplot()
     axes.plot(steps, values, color=ACCENT.marker, marker="o", zorder=3)
-    error_steps, errors = run.series("hessian/row_block_share_standard_error")
-    if error_steps.size == steps.size:
-        band = 2 * np.nan_to_num(errors)
-        axes.errorbar(steps, values, yerr=band, color=ACCENT.marker, alpha=0.45, linewidth=0, elinewidth=1.2, capsize=2)
+    _draw_error_bars(axes, run, "hessian/row_block_share")
     axes.set(xlabel="step", ylabel="share within rows", ylim=(0, 1.02))
     return Panel(
         title="Row blocks of the Hessian",
@@ -121,10 +118,7 @@ def trace_history(run: RunView) -> Panel | None:
     figure = Figure(figsize=(4.3, 2.4))
     axes = figure.add_subplot()
     axes.plot(steps, values, color=ACCENT.marker, marker="o", zorder=3)
-    error_steps, errors = run.series("hessian/trace_standard_error")
-    if error_steps.size == steps.size:
-        band = 2 * np.nan_to_num(errors)
-        axes.errorbar(steps, values, yerr=band, color=ACCENT.marker, alpha=0.45, linewidth=0, elinewidth=1.2, capsize=2)
+    _draw_error_bars(axes, run, "hessian/trace")
     _scale(axes, values)
     axes.set(xlabel="step", ylabel="trace")
     return Panel(
@@ -140,6 +134,15 @@ def trace_history(run: RunView) -> Panel | None:
             ),
         ),
     )
+
+
+def _draw_error_bars(axes: Axes, run: RunView, key: str) -> None:
+    """Draw bars of two standard errors at the values of a key."""
+    steps, values = run.series(key)
+    error_steps, errors = run.series(f"{key}_standard_error")
+    if error_steps.size == steps.size:
+        bars = 2 * np.nan_to_num(errors)
+        axes.errorbar(steps, values, yerr=bars, color=ACCENT.marker, alpha=0.45, linewidth=0, elinewidth=1.2, capsize=2)
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
