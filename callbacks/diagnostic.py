@@ -22,7 +22,8 @@ from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.callbacks.training_processes import process_group
 from lightning_regimes.curvature import parameters_of
 from lightning_regimes.isolation import Mode, preserved_rng
-from lightning_regimes.probe import LossFunction, LossProbe, ParameterFilter, ProbeError, check_module
+from lightning_regimes.parameter_selection import ParameterFilter
+from lightning_regimes.probe import LossFunction, LossProbe, ProbeError, check_module
 from lightning_regimes.processes import Processes
 from lightning_regimes.recording import Journal, Record, emit, logged_step
 

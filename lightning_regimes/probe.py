@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fnmatch
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,9 +21,8 @@ from lightning_regimes.batches import map_tensors, num_samples, tensors_of
 from lightning_regimes.isolation import Mode, Slot, isolated
 from lightning_regimes.loss_source import LossFunction, find_loss, refuse_stale_parameters
 from lightning_regimes.module_state import ProbeError, refuse_scripted
+from lightning_regimes.parameter_selection import ParameterFilter, real_leaf, select_parameters
 from lightning_regimes.processes import Processes
-
-ParameterFilter = str | Sequence[str] | Callable[[str, nn.Parameter], bool]
 
 
 class LossProbe:
@@ -107,7 +105,7 @@ class LossProbe:
         weights: Sequence[float] | None,
     ) -> list[float]:
         """Copy what the loss is made of; return the weights of the batches before they are normalised."""
-        selected = _select(module, parameters)
+        selected = select_parameters(module, parameters)
         native = {parameter.dtype for parameter in module.parameters()}
         self.dtype = dtype or (torch.float64 if native & {torch.float64, torch.complex128} else torch.float32)
         self.device = next(iter(selected.values())).device
@@ -115,7 +113,7 @@ class LossProbe:
         self._complex = {name for name, parameter in selected.items() if parameter.is_complex()}
         #: The leaves that the loss is a function of, by name; complex parameters as real views, shape (..., 2).
         self.parameters: dict[str, Tensor] = {
-            name: _real_leaf(parameter, self._cast_dtype(parameter.dtype)) for name, parameter in selected.items()
+            name: real_leaf(parameter, self._cast_dtype(parameter.dtype)) for name, parameter in selected.items()
         }
         #: Number of real elements in all leaves together.
         self.num_parameters = sum(leaf.numel() for leaf in self.parameters.values())
@@ -396,7 +394,7 @@ def check_module(
     """
     refuse_scripted(module)
     find_loss(module, loss)
-    selected = _select(module, parameters)
+    selected = select_parameters(module, parameters)
     return sum(parameter.numel() * (2 if parameter.is_complex() else 1) for parameter in selected.values())
 
 
@@ -404,53 +402,6 @@ _INDEPENDENT = (
     "the loss does not depend on any of the probed parameters; check that the loss is computed from registered "
     "submodules, and what `parameters` selects"
 )
-
-
-def _select(module: nn.Module, parameters: ParameterFilter | None) -> dict[str, nn.Parameter]:
-    _refuse_without_values(module)
-    selected = _matching(module, parameters)
-    if not selected:
-        raise ValueError(
-            f"{type(module).__name__} has no parameter that requires a gradient"
-            + ("" if parameters is None else f" and matches `parameters`={parameters!r}")
-        )
-    return selected
-
-
-def _matching(module: nn.Module, parameters: ParameterFilter | None) -> dict[str, nn.Parameter]:
-    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if parameters is None:
-        return trainable
-    if callable(parameters):
-        return {name: parameter for name, parameter in trainable.items() if parameters(name, parameter)}
-    patterns = [parameters] if isinstance(parameters, str) else list(parameters)
-    return {
-        name: parameter
-        for name, parameter in trainable.items()
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    }
-
-
-def _refuse_without_values(module: nn.Module) -> None:
-    for name, parameter in module.named_parameters():
-        if isinstance(parameter, nn.UninitializedParameter):
-            raise ProbeError(f"parameter {name!r} has no shape yet; run one batch through the lazy module first")
-        if hasattr(parameter, "device_mesh") or type(parameter).__name__ == "FlatParameter":
-            raise ProbeError(
-                f"parameter {name!r} is sharded ({type(parameter).__name__}); the loss is probed on whole parameters: "
-                "train with DDP or on one device, pass an unsharded copy of the module, or use "
-                "`curvature.ShardedHessianOperator` for one that is sharded by `fully_shard`"
-            )
-        if parameter.is_meta:
-            raise ProbeError(f"parameter {name!r} is on the meta device and has no values")
-
-
-def _real_leaf(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        value = parameter.detach().to(dtype, copy=True).contiguous()
-        if value.is_complex():
-            value = torch.view_as_real(value.resolve_conj()).clone()
-    return value.requires_grad_()
 
 
 def _weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:

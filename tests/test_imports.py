@@ -11,7 +11,17 @@ PACKAGE = ROOT / "lightning_regimes"
 
 # Lower layers first. A module imports from its own layer and from lower ones.
 LAYERS = [
-    {"batches", "isolation", "lazy_names", "loss_source", "module_state", "probe", "processes", "signed_log_density"},
+    {
+        "batches",
+        "isolation",
+        "lazy_names",
+        "loss_source",
+        "module_state",
+        "parameter_selection",
+        "probe",
+        "processes",
+        "signed_log_density",
+    },
     {"curvature", "landscape", "theory"},
     {"recording", "metrics", "networks", "optim", "graph", "spectral", "pde", "regimes"},
     {"callbacks", "modules", "datamodules"},
@@ -25,6 +35,7 @@ NUMERICS_AND_PROBE = NUMERICS | {
     "lazy_names",
     "loss_source",
     "module_state",
+    "parameter_selection",
     "probe",
     "processes",
     "signed_log_density",
