@@ -96,7 +96,7 @@ def explained_failures() -> Iterator[None]:
     """Turn autograd's errors about second derivatives into errors that name the cause and the remedy."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ProbeError):
         raise
     except RuntimeError as error:
         raise ProbeError(_explanation(str(error))) from error
