@@ -33,7 +33,7 @@ def alignment_history(run: RunView) -> Panel | None:
     if chance is not None:
         axes.axhline(chance, color=MUTED.marker, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")
     axes.set(xlabel="step", ylabel="share in the dominant subspace", ylim=(-0.02, 1.02))
-    figure.legend(loc="outside upper left", ncols=4)
+    figure.legend(loc="outside upper left", ncols=3)
     return Panel(
         title="Alignment with the dominant eigenvectors",
         reading=(
@@ -67,7 +67,7 @@ def step_size_bands(run: RunView) -> Panel | None:
         axes.plot(rate_steps, rates, color=INK.marker, linestyle=(0, (4, 3)), linewidth=1.0, label="step size")
     axes.set(xlabel="step", ylabel="step size", yscale="log")
     label_decades(axes.yaxis)
-    figure.legend(loc="outside upper left", ncols=3)
+    figure.legend(loc="outside upper left", ncols=2)
     return Panel(
         title="Step sizes that lower the loss",
         reading=(
