@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any, ClassVar
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
+from lightning_regimes.callbacks.product_time import seconds_of_product
 from lightning_regimes.curvature import HessianOperator, dominant_alignment, eigsh
 from lightning_regimes.optim import ProjectedOptimizer
 from lightning_regimes.probe import LossProbe
@@ -120,13 +119,8 @@ class DominantProjection(Diagnostic):
         return 14 + 3 * self.k
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Take two products, and the time of the second."""
-        with HessianOperator(probe) as operator:
-            vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
-            operator @ vector
-            start = time.perf_counter()
-            operator @ vector
-            return time.perf_counter() - start
+        """Return the time of a product."""
+        return seconds_of_product(probe)
 
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Compute the eigenvectors, and hand them over once it is time to project."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
+from lightning_regimes.callbacks.product_time import seconds_of_product
 from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.curvature import (
     AlignmentReport,
@@ -101,13 +101,8 @@ class GradientAlignment(Diagnostic):
         return 16 + 3 * self.k + self.num_batches
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Take two products, and the time of the second."""
-        with HessianOperator(probe) as operator:
-            vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
-            operator @ vector
-            start = time.perf_counter()
-            operator @ vector
-            return time.perf_counter() - start
+        """Return the time of a product."""
+        return seconds_of_product(probe)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
@@ -19,6 +18,7 @@ from lightning_regimes.callbacks.density_measurement import (
 )
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
+from lightning_regimes.callbacks.product_time import seconds_of_product
 from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.callbacks.stability_measurement import measure_stability, preconditions
 from lightning_regimes.callbacks.theory_measurement import measure_against_theory
@@ -139,18 +139,13 @@ class HessianSpectrum(Diagnostic):
         return eigenvalues + self.num_trace_samples + density + self._num_further_products
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Take two products, and the time of the second: the first meets cold caches and lazy initializations."""
+        """Return the time of a product, and count those that the options ask for."""
         if self.component_densities:
             self._num_components = len(_component_names(probe, pl_module))
         self._num_further_products = _PRECONDITIONED_PRODUCTS if preconditions(self.optimizers(trainer)) else 0
         if self.row_blocks:
             self._num_further_products += expected_block_products(probe)
-        with HessianOperator(probe) as operator:
-            vector = torch.ones(probe.num_parameters, dtype=probe.dtype, device=probe.device)
-            operator @ vector
-            start = time.perf_counter()
-            operator @ vector
-            return time.perf_counter() - start
+        return seconds_of_product(probe)
 
     def probe(self, pl_module: L.LightningModule) -> LossProbe:
         """Return a probe, and remember the parameters that the optimizer knows it by."""

@@ -33,6 +33,13 @@ def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
+def scheduled(optimizer: Optimizer, lr_scheduler: Callable[[Optimizer], LRScheduler] | None) -> OptimizerConfiguration:
+    """Return the optimizer, with a scheduler that steps after each of its steps if there is one."""
+    if lr_scheduler is None:
+        return optimizer
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler(optimizer), "interval": "step"}}
+
+
 class OptimizerFactory(ABC):
     """A recipe for an optimizer; calling it with a module gives what ``configure_optimizers`` returns.
 
@@ -67,12 +74,7 @@ class AdamFactory(OptimizerFactory):
         optimizer = torch.optim.AdamW(
             trainable_parameters(module), lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
-        if self.lr_scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        return scheduled(optimizer, self.lr_scheduler)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +98,7 @@ class SGDFactory(OptimizerFactory):
         optimizer = torch.optim.SGD(
             trainable_parameters(module), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
-        if self.lr_scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        return scheduled(optimizer, self.lr_scheduler)
 
 
 @dataclass(frozen=True, kw_only=True)

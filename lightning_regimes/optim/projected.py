@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_regimes.optim.factory import OptimizerConfiguration, OptimizerFactory, trainable_parameters
+from lightning_regimes.optim.factory import OptimizerConfiguration, OptimizerFactory, scheduled, trainable_parameters
 
 Keep: TypeAlias = Literal["dominant", "bulk", "all"]
 """Which part of an update is taken: that in the subspace, that in its complement, or the whole."""
@@ -193,12 +193,7 @@ class ProjectedSGDFactory(OptimizerFactory):
         """Return the projected optimizer, with its scheduler if there is one."""
         sgd = SGD(trainable_parameters(module), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         optimizer = ProjectedOptimizer(sgd, keep=self.keep)
-        if self.lr_scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        return scheduled(optimizer, self.lr_scheduler)
 
 
 def _real(tensor: Tensor) -> Tensor:
