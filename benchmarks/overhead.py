@@ -1,18 +1,25 @@
 """What diagnostics cost a training, in CPU time of the whole process against the bare training, in one run.
 
-Run with ``OMP_NUM_THREADS=1 python benchmarks/overhead.py``. Bare and watched trainings alternate, so that a slow
-moment of the machine meets both.
+Run with ``OMP_NUM_THREADS=1 python benchmarks/overhead.py``. A bare and a watched training run at the same time, as two
+processes that take turns on one core: whatever slows the machine meets both, a few milliseconds apart. Two bare ones
+are paired as well, and show how far from 1 such a ratio strays by itself. Both keep the memory that they have had from
+the system: otherwise large tensors are mapped anew in each step until something larger has been freed, and a training
+becomes faster by a fifth for having been looked at.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import lightning as L
@@ -23,7 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regimes.callbacks import HessianSpectrum, RegimeDetection
+from lightning_regimes.callbacks import GradientAlignment, HessianSpectrum, RegimeDetection
 from lightning_regimes.recording import read_records
 
 
@@ -75,12 +82,21 @@ def lbfgs(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.LBFGS(parameters, max_iter=20, line_search_fn="strong_wolfe")  # type: ignore[arg-type]
 
 
-CASES = {"mlp, AdamW": (mlp, adamw, 2000), "cnn, AdamW": (cnn, adamw, 2000), "cnn, L-BFGS": (cnn, lbfgs, 150)}
+CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., torch.optim.Optimizer], int]] = {
+    "mlp, AdamW": (mlp, adamw, 2000),
+    "cnn, AdamW": (cnn, adamw, 2000),
+    "cnn, L-BFGS": (cnn, lbfgs, 150),
+}
 CALLBACKS: dict[str, Callable[[], list[L.Callback]]] = {
     "bare": list,
     "HessianSpectrum": lambda: [HessianSpectrum(overhead_budget=0.05)],
     "RegimeDetection": lambda: [RegimeDetection(overhead_budget=0.05, at_end=False)],
+    "GradientAlignment": lambda: [GradientAlignment(overhead_budget=0.05)],
 }
+
+
+# Read by the C library at the start of a process: serve large blocks from the heap, and give nothing back.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 
 
 def train(
@@ -110,24 +126,54 @@ def train(
         return seconds, sum(map(len, records))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="alternations of bare and watched trainings")
-    arguments = parser.parse_args()
+def train_in_step(case: str, kind: str, core: int, start: Barrier, result: Connection) -> None:
+    """Train on one core, from the moment at which the other process is ready too, and send what it cost."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    table = Table("training", "callback", "CPU time / bare", "measurements", title="budget 0.05")
-    for name, (network, optimizer, steps) in CASES.items():
-        train(network, optimizer, steps // 10, [])
+    network, optimizer, steps = CASES[case]
+    train(network, optimizer, steps // 20, CALLBACKS[kind]())
+    start.wait()
+    result.send(train(network, optimizer, steps, CALLBACKS[kind]()))
+
+
+def paired(case: str, kind: str, core: int) -> tuple[float, int]:
+    """Return the CPU time of a watched training over that of the bare one beside it, and the measurements taken."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    processes, results = [], []
+    for member in ("bare", kind):
+        receiver, sender = context.Pipe(duplex=False)
+        processes.append(context.Process(target=train_in_step, args=(case, member, core, start, sender)))
+        results.append(receiver)
+        processes[-1].start()
+        sender.close()
+    (bare, _), (watched, count) = (result.recv() for result in results)
+    for process in processes:
+        process.join()
+    return watched / bare, count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="pairs for each callback and training")
+    parser.add_argument("--core", type=int, default=0, help="the core that both trainings of a pair share")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="the trainings")
+    arguments = parser.parse_args()
+    os.environ.update(_KEEP_MEMORY)
+    table = Table("training", "callback", "CPU time / bare", "pairs", "measurements", title="budget 0.05")
+    for case in arguments.cases:
         runs: dict[str, list[tuple[float, int]]] = {kind: [] for kind in CALLBACKS}
         for _ in range(arguments.repeats):
-            for kind, make in CALLBACKS.items():
-                runs[kind].append(train(network, optimizer, steps, make()))
-        bare = statistics.median(seconds for seconds, _ in runs["bare"])
-        for kind in list(CALLBACKS)[1:]:
-            ratio = statistics.median(seconds for seconds, _ in runs[kind]) / bare
-            table.add_row(name, kind, f"{ratio:.3f}", str([count for _, count in runs[kind]]))
+            for kind in CALLBACKS:
+                runs[kind].append(paired(case, kind, arguments.core))
+        for kind, pairs in runs.items():
+            ratios = sorted(ratio for ratio, _ in pairs)
+            spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+            counts = " ".join(str(count) for _, count in pairs)
+            table.add_row(case, kind, f"{statistics.median(ratios):.3f}", spread, counts)
     Console().print(table)
 
 

@@ -44,7 +44,7 @@ class Diagnostic(L.Callback):
         every_n_steps: measure after every n optimizer steps, in place of the budget.
         every_n_epochs: measure at the end of every n-th epoch, in place of the budget.
         at_start: measure before training changes the weights, as soon as the probe's batches are there.
-        at_end: measure when training ends.
+        at_end: measure when training ends, whatever is left of the budget, which saves up for it.
         overhead_budget: share of the training time to spend; 0 measures at explicit times only.
         num_batches: how many of the first training batches to measure on. They are copied and kept.
         loss: as for :class:`~lightning_regimes.LossProbe`.
@@ -205,16 +205,14 @@ class Diagnostic(L.Callback):
         if not self._enabled or not self.batches.kept:
             return
         if self.every_n_steps is not None:
-            # Counted in periods passed, since several optimizers advance the step by more than one.
-            last = max(self._last_global_step, self._first_global_step)
-            if trainer.global_step // self.every_n_steps > last // self.every_n_steps:
+            if self._passes_period(trainer):
                 self._measure(trainer, pl_module)
         elif self._budgeted:
             self._update_budget(trainer)
             if self._processes.count > 1 and self.num_train_batches % _BATCHES_PER_AGREEMENT:
                 return
             # The clocks of several processes differ, and all must measure together.
-            granted = self._processes.broadcast(self._granted)
+            granted = self._processes.broadcast(lambda: self._granted(trainer))
             if granted == "trial":
                 self._try(trainer, pl_module)
             elif granted == "measurement":
@@ -224,7 +222,7 @@ class Diagnostic(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure if the period says so."""
-        if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if self._ends_period(trainer):
             self._measure(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -283,10 +281,28 @@ class Diagnostic(L.Callback):
             **self._sources,
         )
 
+    def is_due(self, trainer: L.Trainer) -> bool:
+        """Whether a schedule of the diagnostic's own, other than its budget, names this hook and it has yet to run."""
+        if not self._enabled or not self.batches.kept or trainer.global_step == self._last_global_step:
+            return False
+        hook = trainer.lightning_module._current_fx_name
+        if hook == "on_train_end":
+            return self.at_end
+        if hook == "on_train_epoch_end":
+            return self._ends_period(trainer)
+        if hook == "on_train_batch_end":
+            return self._passes_period(trainer)
+        return self.at_start and self.batches.is_complete and self._num_measurements == 0
+
     def optimizers(self, trainer: L.Trainer) -> list[Any]:
         """Return the optimizers of what is looked at."""
         optimizers = list(trainer.optimizers)
         return optimizers if self.optimizer_index is None else [optimizers[self.optimizer_index]]
+
+    def affordable_seconds(self, trainer: L.Trainer) -> float:
+        """Return what the budget grants from now until training ends; infinite where the end is not known."""
+        training = self.budget.training / max(self.num_train_batches, 1) * _total_batches(trainer)
+        return self.budget.fraction * training - self.budget.spent
 
     def _trained_parameters(self, trainer: L.Trainer, pl_module: L.LightningModule) -> list[str]:
         count = len(trainer.optimizers)
@@ -297,11 +313,25 @@ class Diagnostic(L.Callback):
         belongs = parameters_of(self.optimizers(trainer)[0])
         return [name for name, parameter in pl_module.named_parameters() if belongs(name, parameter)]
 
-    def _granted(self) -> Literal["trial", "measurement"] | None:
+    def _passes_period(self, trainer: L.Trainer) -> bool:
+        if self.every_n_steps is None:
+            return False
+        # Counted in periods passed, since several optimizers advance the step by more than one.
+        last = max(self._last_global_step, self._first_global_step)
+        return trainer.global_step // self.every_n_steps > last // self.every_n_steps
+
+    def _ends_period(self, trainer: L.Trainer) -> bool:
+        return self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def _granted(self, trainer: L.Trainer) -> Literal["trial", "measurement"] | None:
         gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)
         if self.budget.grants_trial(_GRADIENTS_PER_TRIAL * gradient):
             return "trial"
-        return "measurement" if self.budget.grants_measurement() else None
+        if not self.budget.grants_measurement():
+            return None
+        # What is due at the end is saved up for.
+        due = 2 * (self.budget.prediction or 0.0) if self.at_end else 0.0
+        return "measurement" if self.affordable_seconds(trainer) >= due else None
 
     def _open_journal(self, trainer: L.Trainer) -> int:
         """Open the journal, in the first process alone; return the last step that it has a record of."""
@@ -405,14 +435,16 @@ class Diagnostic(L.Callback):
         self.budget.training = self._training_before + training_clock(trainer).seconds
 
     def _warn_if_unaffordable(self, trainer: L.Trainer) -> None:
-        training = self.budget.training / self.num_train_batches * _total_batches(trainer)
-        prediction = self.budget.prediction
-        if prediction is not None and self.budget.fraction * training < self.budget.spent + prediction:
+        affordable, prediction = self.affordable_seconds(trainer), self.budget.prediction
+        if prediction is not None and affordable < prediction:
+            granted = affordable + self.budget.spent
+            training = granted / self.budget.fraction
             self.warn(
                 f"{type(self).__name__} will not fit into its budget before training ends: one measurement takes about "
                 f"{prediction:.2g} s, and {self.budget.fraction:.3g} of the {training:.2g} s of training is "
-                f"{self.budget.fraction * training:.2g} s. Set `overhead_budget` to at least "
-                f"{(self.budget.spent + prediction) / training:.2g}, or `at_end=True` or a period.",
+                f"{granted:.2g} s. Set `overhead_budget` to at least "
+                f"{(self.budget.spent + prediction) / training:.2g}, or "
+                + ("a period." if self.at_end else "`at_end=True` or a period."),
                 once="budget",
             )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.product_time import seconds_of_product
-from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
+from lightning_regimes.callbacks.shared_eigenpairs import EigenpairsNeeded, dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.curvature import (
     AlignmentReport,
     Eigenpairs,
@@ -53,8 +53,7 @@ class GradientAlignment(Diagnostic):
     batches. After the next optimizer step, what the quadratic model says of the update and of its dominant and bulk
     parts, whatever the optimizer, beside what the loss does. Alignment is *suspicious* where the gradient is mostly
     dominant while dominant steps raise the loss. Beside a ``HessianSpectrum`` with the same schedule, ``num_batches``,
-    ``loss``, ``parameters``, ``mode`` and precision, one search for eigenvectors serves both where the ``k`` of the one
-    that comes first is no smaller.
+    ``loss``, ``parameters``, ``mode`` and precision, one search for eigenvectors serves both.
 
     A module may know more. Where it has a ``stochastic_loss(batch)``, the gradients of batches are of that, and the
     full gradient is of the probe's loss. What its ``theoretical_alignment(step_size)`` returns is recorded beside what
@@ -96,6 +95,11 @@ class GradientAlignment(Diagnostic):
         if self.k >= num_parameters:
             raise ValueError(f"`k`={self.k} leaves no bulk among {num_parameters} parameters; lower `k`")
 
+    @property
+    def eigenpairs_needed(self) -> EigenpairsNeeded:
+        """What other diagnostics may search for in passing."""
+        return EigenpairsNeeded(self.k, self.tol)
+
     def expected_units(self) -> int:
         """Matrix-vector products for the eigenvectors, the gradient, the noise, the update and the graph."""
         return 16 + 3 * self.k + self.num_batches
@@ -133,7 +137,7 @@ class GradientAlignment(Diagnostic):
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Measure the present point, and keep it until the next step has been taken."""
         operator = HessianOperator(probe)
-        pairs, searched_by = dominant_eigenpairs(self, trainer, operator, self.k, tol=self.tol)
+        pairs, searched_by = dominant_eigenpairs(self, trainer, operator)
         gradient, gradients, noise = _gradients(probe, pl_module)
         report = alignment_report(operator, pairs, gradient, noise=noise)
         self._before = _Before(trainer.global_step, probe, operator, pairs, gradient, probe.loss().item())

@@ -19,7 +19,7 @@ from lightning_regimes.callbacks.density_measurement import (
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.product_time import seconds_of_product
-from lightning_regimes.callbacks.shared_eigenpairs import dominant_eigenpairs, forget_eigenpairs
+from lightning_regimes.callbacks.shared_eigenpairs import EigenpairsNeeded, dominant_eigenpairs, forget_eigenpairs
 from lightning_regimes.callbacks.stability_measurement import measure_stability, preconditions
 from lightning_regimes.callbacks.theory_measurement import measure_against_theory
 from lightning_regimes.curvature import HessianOperator, gap_index, trace
@@ -132,6 +132,11 @@ class HessianSpectrum(Diagnostic):
                 "returns the terms of the loss by name"
             )
 
+    @property
+    def eigenpairs_needed(self) -> EigenpairsNeeded:
+        """What other diagnostics may search for in passing."""
+        return EigenpairsNeeded(self.k, self.tol, self.certify, self.resolve_minimum)
+
     def expected_units(self) -> int:
         """Products for the eigenvalues, as measured on networks of all kinds, the trace, the density and the graph."""
         eigenvalues = (14 + 3 * self.k) * (5 if self.certify else 3) // 3
@@ -161,11 +166,7 @@ class HessianSpectrum(Diagnostic):
                 self,
                 trainer,
                 operator,
-                self.k,
-                tol=self.tol,
                 start=self._start(trainer.global_step),
-                certify=self.certify,
-                resolve_opposite=self.resolve_minimum,
             )
             values = pairs.values.double().cpu().numpy()
             residuals = _relative(pairs.residuals.double().cpu().numpy(), values)

@@ -128,6 +128,30 @@ def test_a_budget_leads_to_measurements_and_the_recorded_overhead_is_the_real_on
     assert callback.budget.spent >= spent
 
 
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_budget_saves_up_for_the_measurement_that_is_due_at_the_end(tmp_path, monkeypatch, is_left):
+    # What is left when training ends, beyond twice what a measurement takes: one now, and one then.
+    monkeypatch.setattr(
+        LossValue,
+        "affordable_seconds",
+        lambda self, trainer: (2.1 if is_left else 1.9) * (self.budget.prediction or 0.0),
+    )
+    callback = LossValue(overhead_budget=0.5, at_end=True)
+    callback.seconds_of_a_unit = 1e-4
+    train(tmp_path, callback, steps=200)
+    steps = [record.global_step for record in recorded(tmp_path)]
+    assert steps[-1] == 200
+    assert (len(steps) > 1) == is_left
+
+
+def test_what_a_budget_grants_until_the_end_is_what_training_will_take_less_what_was_spent(tmp_path):
+    callback = LossValue(overhead_budget=0.5)
+    trainer = train(tmp_path, callback, steps=60)
+    callback.num_train_batches = 20
+    callback.budget.training, callback.budget.spent = 2.0, 0.25
+    assert callback.affordable_seconds(trainer) == pytest.approx(0.5 * 2.0 * 60 / 20 - 0.25)
+
+
 def test_every_measured_scalar_can_be_monitored_at_once(tmp_path):
     checkpoint = ModelCheckpoint(
         dirpath=tmp_path / "best", monitor="hessian/trace", every_n_train_steps=1, save_top_k=-1, filename="{step}"

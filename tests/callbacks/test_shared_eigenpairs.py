@@ -107,9 +107,9 @@ def test_who_comes_second_searches_nothing_and_finds_the_same_to_the_last_bit(tm
     ("second", "is_shared"),
     [
         ({"k": 2}, True),
-        ({"k": 5}, False),
+        ({"k": 5}, True),
         ({"tol": 1e-2}, True),
-        ({"tol": 1e-5}, False),
+        ({"tol": 1e-5}, True),
         ({"num_batches": 3}, False),
         ({"mode": "train"}, False),
         ({"double_precision": True}, False),
@@ -118,7 +118,7 @@ def test_who_comes_second_searches_nothing_and_finds_the_same_to_the_last_bit(tm
     ],
     ids=lambda value: str(value) if isinstance(value, bool) else next(iter(value)),
 )
-def test_only_what_is_as_large_as_good_and_of_the_same_loss_is_shared(tmp_path, second, is_shared):
+def test_whoever_comes_first_searches_for_all_who_look_at_the_same_loss(tmp_path, second, is_shared):
     found = of(fit(tmp_path, spectrum(), alignment(**second)), "alignment")
     owner = "HessianSpectrum" if is_shared else "GradientAlignment"
     assert {record.context["eigenpairs"] for record in found.values()} == {owner}
@@ -137,9 +137,22 @@ def test_a_smaller_basis_is_the_first_part_of_the_larger(tmp_path):
         )
 
 
-def test_what_needs_a_resolved_minimum_is_not_taken_from_who_has_none(tmp_path):
+def test_a_resolved_minimum_is_searched_for_by_whoever_comes_first(tmp_path):
     found = of(fit(tmp_path, alignment(), spectrum(resolve_minimum=True)), "hessian")
-    assert {record.context["eigenpairs"] for record in found.values()} == {"HessianSpectrum"}
+    alone = of(fit(tmp_path / "alone", spectrum(resolve_minimum=True)), "hessian")
+    for step, record in found.items():
+        assert record.context["eigenpairs"] == "GradientAlignment"
+        assert without_cost(record.scalars) == without_cost(alone[step].scalars)
+
+
+def test_nobody_searches_for_those_whose_time_has_not_come(tmp_path):
+    records = fit(tmp_path, spectrum(k=2), alignment(k=5, every_n_epochs=3))
+    alone = of(fit(tmp_path / "alone", spectrum(k=2)), "hessian")
+    products = {step: record.scalars["hessian/num_matvecs"] for step, record in of(records, "hessian").items()}
+    assert products[4] == alone[4].scalars["hessian/num_matvecs"]
+    assert products[12] > alone[12].scalars["hessian/num_matvecs"]
+    (record,) = of(records, "alignment").values()
+    assert record.context["eigenpairs"] == "HessianSpectrum"
 
 
 def test_another_hook_of_the_same_step_is_another_moment(tmp_path):
