@@ -29,8 +29,8 @@ from lightning_regimes.recording import Journal, Record, emit, logged_step
 
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
-# How often several processes ask the first one whether its budget grants anything.
-_BATCHES_PER_AGREEMENT = 10
+# A training whose steps become faster is noticed after so many of them.
+_MOST_BATCHES_BETWEEN_LOOKS = 100
 
 
 class Diagnostic(L.Callback):
@@ -134,6 +134,7 @@ class Diagnostic(L.Callback):
         self._training_before = 0.0
         self._num_measurements = 0
         self.num_train_batches = 0
+        self._next_look = 0
         self._num_gradients = 0
         self._first_global_step = 0
         self._last_global_step = -1
@@ -207,12 +208,13 @@ class Diagnostic(L.Callback):
         if self.every_n_steps is not None:
             if self._passes_period(trainer):
                 self._measure(trainer, pl_module)
-        elif self._budgeted:
+        elif self._budgeted and self.num_train_batches >= self._next_look:
+            start = time.perf_counter()
             self._update_budget(trainer)
-            if self._processes.count > 1 and self.num_train_batches % _BATCHES_PER_AGREEMENT:
-                return
             # The clocks of several processes differ, and all must measure together.
-            granted = self._processes.broadcast(lambda: self._granted(trainer))
+            granted, wait = self._processes.broadcast(lambda: self._look_at_budget(trainer))
+            self._next_look = self.num_train_batches + wait
+            self.budget.spent += time.perf_counter() - start
             if granted == "trial":
                 self._try(trainer, pl_module)
             elif granted == "measurement":
@@ -323,15 +325,19 @@ class Diagnostic(L.Callback):
     def _ends_period(self, trainer: L.Trainer) -> bool:
         return self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
-    def _granted(self, trainer: L.Trainer) -> Literal["trial", "measurement"] | None:
+    def _look_at_budget(self, trainer: L.Trainer) -> tuple[Literal["trial", "measurement"] | None, int]:
+        """Return what is granted now, and after how many batches to look again."""
         gradient = self.budget.training / max(self._num_gradients, self.num_train_batches)
         if self.budget.grants_trial(_GRADIENTS_PER_TRIAL * gradient):
-            return "trial"
-        if not self.budget.grants_measurement():
-            return None
+            return "trial", 1
         # What is due at the end is saved up for.
         due = 2 * (self.budget.prediction or 0.0) if self.at_end else 0.0
-        return "measurement" if self.affordable_seconds(trainer) >= due else None
+        if self.budget.grants_measurement() and self.affordable_seconds(trainer) >= due:
+            return "measurement", 1
+        missing = (self.budget.prediction or _GRADIENTS_PER_TRIAL * gradient) - self.budget.accrued
+        batch = self.budget.fraction * self.budget.training / self.num_train_batches
+        # Half of the way, since batches may become slower.
+        return None, min(max(round(missing / (2 * batch)), 1), _MOST_BATCHES_BETWEEN_LOOKS) if batch > 0 else 1
 
     def _open_journal(self, trainer: L.Trainer) -> int:
         """Open the journal, in the first process alone; return the last step that it has a record of."""
