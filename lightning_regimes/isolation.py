@@ -41,6 +41,18 @@ def preserved_rng() -> Iterator[None]:
             torch.mps.set_rng_state(mps_state)
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Set torch's (every device), NumPy's and Python's global generators to a state of their own for each seed."""
+    if device.type == "cpu" and not torch.cuda.is_initialized():
+        # `torch.manual_seed` also notes the seed, with a stack trace, for devices that may come into use later, which
+        # takes longer than the loss of a small network.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextlib.contextmanager
 def differentiable_numerics(device: torch.device, *, dtype: torch.dtype) -> Iterator[None]:
     """Numerics under which second derivatives exist and mean what they say.

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
+import functools
+import operator
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_regimes.batches import map_tensors, num_samples, tensors_of
-from lightning_regimes.isolation import Mode, Slot, isolated
+from lightning_regimes.isolation import Mode, Slot, isolated, seed_generators
 from lightning_regimes.loss_source import LossFunction, find_loss, refuse_stale_parameters
 from lightning_regimes.module_state import ProbeError, refuse_scripted
 from lightning_regimes.parameter_selection import ParameterFilter, real_leaf, select_parameters
@@ -84,8 +85,10 @@ class LossProbe:
             raise ValueError("`batches` looks like a single batch, a tuple of tensors; put it into a list: `[batch]`")
         self._module = module
         self._evaluate, self.loss_source = find_loss(module, loss)
-        self._mode: Mode = mode
-        self._seed = seed
+        #: ``"eval"`` or ``"train"``.
+        self.mode: Mode = mode
+        #: State of the random generators at each evaluation.
+        self.seed = seed
         self._stack: contextlib.ExitStack | None = None
         self._depth = 0
         self._slots: list[Slot] = []
@@ -151,7 +154,7 @@ class LossProbe:
 
         def own() -> Tensor:
             losses = [self._batch_value(index).detach().double() for index in range(self.num_batches)]
-            return _weighted_sum(self.weights, losses)
+            return weighted_sum(self.weights, losses)
 
         with self.isolated():
             return self.processes.sum(own, shape=(), dtype=torch.float64, device=self.device)
@@ -160,7 +163,7 @@ class LossProbe:
         """Return the weighted mean of ``function(batch)``, a scalar, as detached float64."""
 
         def own() -> Tensor:
-            return _weighted_sum(self.weights, [function(_copied(batch)).detach().double() for batch in self._batches])
+            return weighted_sum(self.weights, [function(_copied(batch)).detach().double() for batch in self._batches])
 
         with self.isolated():
             return self.processes.sum(own, shape=(), dtype=torch.float64, device=self.device)
@@ -173,10 +176,34 @@ class LossProbe:
         """
         other = copy.copy(self)
         other._evaluate, other.loss_source = find_loss(self._module, loss)
-        other.parameters = dict(self.parameters)
+        other.parameters, other._fixed = dict(self.parameters), dict(self._fixed)
         other._stack, other._depth, other._slots = None, 0, []
         other._in_use, other._versions, other._verified = {}, {}, set()
         return other
+
+    @property
+    def module(self) -> nn.Module:
+        """The module itself, which holds the probe's parameters and buffers inside :meth:`isolated` only."""
+        return self._module
+
+    @property
+    def loss_function(self) -> LossFunction:
+        """``loss(module, batch)``, of which this is the probe."""
+        return self._evaluate
+
+    @property
+    def complex_parameters(self) -> frozenset[str]:
+        """Names of the leaves that are real views of complex parameters."""
+        return frozenset(self._complex)
+
+    @property
+    def fixed_tensors(self) -> Mapping[str, Tensor]:
+        """Copies of the buffers, and of the parameters that the loss is not looked at as a function of, by path."""
+        return types.MappingProxyType(self._fixed)
+
+    def batch(self, index: int) -> Any:
+        """Return a copy of a batch of this process, as the loss is evaluated on it."""
+        return _copied(self._batches[index])
 
     def point(self) -> Tensor:
         """Return the parameters as a detached vector, shape (num_parameters,)."""
@@ -249,11 +276,35 @@ class LossProbe:
                 f"the loss from `{self._name_of(loss)}` has no graph: it must be computed from the module's parameters "
                 "without `detach`, `item` or `no_grad`"
             )
-        if loss is not None or index not in self._verified:
-            refuse_stale_parameters(value, self._originals)
-            if loss is None:
-                self._verified.add(index)
         return value
+
+    def batch_value(self, index: int) -> Tensor:
+        """Return the loss of one batch, a scalar, as :meth:`batch_loss` does, but with or without a graph.
+
+        Raises:
+            ProbeError: the loss is no scalar, or uses parameters that the module does not look up in its registry.
+        """
+        if self._depth:
+            return self._batch_value(index)
+        with self.isolated():
+            return self._batch_value(index)
+
+    def bare_value(self, batch: Any) -> Tensor:
+        """Return the loss of a batch, a scalar, with generators, batch and buffers as they are.
+
+        It is that of :meth:`batch_value`, for less, as long as the loss draws no random numbers and changes nothing. It
+        belongs inside :meth:`isolated`.
+        """
+        return self._value_on(batch)
+
+    def is_intact(self) -> bool:
+        """Return whether the module still computes with what it was given, none of it changed in place."""
+        paths = [(slot, self._tied_to.get(slot.path)) for slot in self._slots]
+        return all(
+            slot.tensor is self._in_use[path] and slot.tensor._version == self._versions[path]
+            for slot, path in paths
+            if path is not None
+        )
 
     @contextlib.contextmanager
     def moved(self, leaves: Sequence[Tensor]) -> Iterator[None]:
@@ -265,6 +316,23 @@ class LossProbe:
                 yield
             finally:
                 self._move(home)
+
+    @contextlib.contextmanager
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Evaluate the loss with other values of buffers, given by their paths in the module, for the while."""
+        home = {path: self._fixed[path] for path in tensors}
+        with self.isolated():
+            try:
+                self._replace(tensors)
+                yield
+            finally:
+                self._replace(home)
+
+    def _replace(self, tensors: Mapping[str, Tensor]) -> None:
+        self._fixed.update(tensors)
+        for path in tensors:
+            self._in_use.pop(path, None)
+        self._fill()
 
     def _move(self, leaves: dict[str, Tensor]) -> None:
         self.parameters.update(leaves)
@@ -278,7 +346,7 @@ class LossProbe:
         if self._depth == 0:
             stack = contextlib.ExitStack()
             self._slots = stack.enter_context(
-                isolated(self._module, mode=self._mode, device=self.device, dtype=self.dtype)
+                isolated(self._module, mode=self.mode, device=self.device, dtype=self.dtype)
             )
             self._stack = stack
             self._fill()
@@ -314,12 +382,18 @@ class LossProbe:
         return self.loss_source if loss is None else getattr(loss, "__name__", type(loss).__name__)
 
     def _batch_value(self, index: int, loss: LossFunction | None = None) -> Tensor:
-        torch.manual_seed(self._seed + index)
-        np.random.seed((self._seed + index) % 2**32)
-        random.seed(self._seed + index)
+        seed_generators(self.seed + index, self.device)
         self._fill()
-        output = (loss or self._evaluate)(self._module, _copied(self._batches[index]))
+        value = self._value_on(_copied(self._batches[index]), loss)
         self._require_unmoved()
+        if value.requires_grad and (loss is not None or index not in self._verified):
+            refuse_stale_parameters(value, self._originals)
+            if loss is None:
+                self._verified.add(index)
+        return value
+
+    def _value_on(self, batch: Any, loss: LossFunction | None = None) -> Tensor:
+        output = (loss or self._evaluate)(self._module, batch)
         value = output.get("loss") if isinstance(output, Mapping) else output
         source = self._name_of(loss)
         if not isinstance(value, Tensor):
@@ -331,7 +405,7 @@ class LossProbe:
             raise ProbeError(
                 f"the loss from `{source}` must be one real number, got {tuple(value.shape)} of {value.dtype}"
             )
-        return value.reshape(())
+        return value.reshape(()) if value.ndim else value
 
     def _fill(self) -> None:
         """Give the module the leaves, and fresh copies of everything else that an evaluation has changed."""
@@ -404,8 +478,9 @@ _INDEPENDENT = (
 )
 
 
-def _weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
+def weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """Return the sum of weighted tensors, added one after the other, so that each entry is that of its own sum."""
+    return functools.reduce(operator.add, [weight * value for weight, value in zip(weights, values, strict=True)])
 
 
 def _checked_weights(batches: Sequence[Any], weights: Sequence[float] | None) -> list[float]:

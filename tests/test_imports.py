@@ -93,7 +93,8 @@ def test_imports_point_downwards(path):
             if name == "callbacks":
                 assert parts[1] not in ("modules", "networks", "datamodules"), "callbacks work on foreign modules"
             if name in NUMERICS and parts[1] in NUMERICS and level(name) == level(parts[1]) and name != parts[1]:
-                assert (name, parts[1]) in {("optim", "spectral")}, f"{name} and {parts[1]} are independent"
+                allowed = {("optim", "spectral"), ("landscape", "curvature")}
+                assert (name, parts[1]) in allowed, f"{name} and {parts[1]} are independent"
         if name in NUMERICS_AND_PROBE:
             assert parts[0] not in ("lightning", "pytorch_lightning", "wandb"), f"{name} is free of {parts[0]}"
 
@@ -123,6 +124,7 @@ def test_every_public_name_resolves():
         ".callbacks",
         ".curvature",
         ".datamodules",
+        ".landscape",
         ".metrics",
         ".modules",
         ".optim",

@@ -331,3 +331,52 @@ def test_what_cannot_be_probed_is_refused_with_the_remedy(make, error, message):
 def test_losses_that_cannot_be_differentiated_are_refused(loss, message):
     with pytest.raises(ProbeError, match=message):
         LossProbe(MODULES["mlp"](), [regression_batch()], loss=loss).gradient()
+
+
+def test_replaced_buffers_are_those_of_the_loss_for_the_while():
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    batch = regression_batch()
+    probe = LossProbe(module, [batch], loss=mean_square)
+    before = probe.loss()
+    other = copy.deepcopy(module).eval()
+    other[1].running_mean += 2.0
+    with probe.replaced({"1.running_mean": torch.full((3,), 2.0)}):
+        assert float(probe.loss()) == pytest.approx(mean_square(other, batch).item(), rel=1e-6)
+        assert probe.loss() != before
+    assert probe.loss() == before
+    assert not module[1].running_mean.any()
+    assert set(probe.fixed_tensors) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_a_bare_value_is_that_of_a_batch_unless_the_loss_leaves_something():
+    torch.manual_seed(0)
+    probe = LossProbe(nn.BatchNorm1d(4), [regression_batch(outputs=4)], loss=mean_square)
+    with probe.isolated(), torch.no_grad():
+        assert torch.equal(probe.bare_value(probe.batch(0)), probe.batch_value(0))
+        assert probe.is_intact()
+        probe.module.running_mean += 1
+        assert not probe.is_intact()
+        probe.batch_value(0)
+        assert probe.is_intact()
+        probe.module.running_mean = torch.zeros(4)
+        assert not probe.is_intact()
+
+
+def test_generators_are_seeded_as_by_hand():
+    def noise(module, batch):
+        return module(batch).sum() + torch.rand(()) + float(np.random.rand()) + random.random()
+
+    probe = LossProbe(nn.Linear(2, 1), [torch.zeros(1, 2)], loss=noise, seed=7)
+    torch.manual_seed(7)
+    np.random.seed(7)
+    random.seed(7)
+    expected = noise(probe.module, torch.zeros(1, 2)).item()
+    assert float(probe.loss()) == pytest.approx(expected)
+
+
+def test_a_parameter_beside_the_registry_is_refused_where_only_the_value_is_asked_for():
+    module = MODULES["mlp"]()
+    stale = [module[0].weight]
+    probe = LossProbe(module, [regression_batch()], loss=lambda m, b: mean_square(m, b) + stale[0].sum())
+    with pytest.raises(ProbeError, match="through a reference beside"):
+        probe.loss()
