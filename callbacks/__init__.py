@@ -7,34 +7,43 @@ from typing import TYPE_CHECKING
 from lightning_regimes.lazy_names import lazy_names
 
 __all__ = [
+    "CKASimilarity",
     "Diagnostic",
     "DominantProjection",
     "FieldSnapshot",
     "GradientAlignment",
     "HessianSpectrum",
+    "LossLandscape",
     "Measurement",
+    "ModeConnectivity",
     "RandomState",
     "RegimeDetection",
 ]
 
 _SUBMODULES = {
+    "CKASimilarity": "cka_similarity",
     "Diagnostic": "diagnostic",
     "DominantProjection": "dominant_projection",
     "FieldSnapshot": "field_snapshot",
     "GradientAlignment": "gradient_alignment",
     "HessianSpectrum": "hessian_spectrum",
+    "LossLandscape": "loss_landscape",
     "Measurement": "measurement",
+    "ModeConnectivity": "mode_connectivity",
     "RandomState": "random_state",
     "RegimeDetection": "regime_detection",
 }
 
 if TYPE_CHECKING:
+    from lightning_regimes.callbacks.cka_similarity import CKASimilarity
     from lightning_regimes.callbacks.diagnostic import Diagnostic
     from lightning_regimes.callbacks.dominant_projection import DominantProjection
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
     from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
+    from lightning_regimes.callbacks.loss_landscape import LossLandscape
     from lightning_regimes.callbacks.measurement import Measurement
+    from lightning_regimes.callbacks.mode_connectivity import ModeConnectivity
     from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
 

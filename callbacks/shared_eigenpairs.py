@@ -82,7 +82,7 @@ def dominant_eigenpairs(
     widened = need
     for other in trainer.callbacks:  # type: ignore[attr-defined]
         if other is not diagnostic and isinstance(other, Diagnostic) and _shares(other, diagnostic, trainer):
-            widened = widened.joined(other.eigenpairs_needed)
+            widened = widened.joined(other.eigenpairs_needed)  # type: ignore[attr-defined]
     eigenpairs = eigsh(
         operator,
         min(widened.k, operator.shape[0]),

@@ -36,6 +36,16 @@ def _cost(diagnostic: str) -> tuple[Quantity, ...]:
     )
 
 
+_SMAD_VARIANTS: tuple[tuple[str, str, Direction], ...] = (
+    ("merge_tree", "mean height of the first pass above each minimum, by the merge tree", "lower"),
+    ("persistence", "mean persistence of the minima but the lowest", "lower"),
+    (
+        "contour_tree",
+        "mean height of the next node of the contour tree above each minimum; grows with curvature and span",
+        "neither",
+    ),
+)
+
 _QUANTITIES = (
     # Curvature of the training loss.
     Quantity("hessian/lambda_{i}", "loss", "neither", "i-th largest eigenvalue of the Hessian of the training loss"),
@@ -161,6 +171,97 @@ _QUANTITIES = (
     Quantity("projection/converged", "", "higher", "1 where all eigenvectors met the tolerance, else 0"),
     Quantity("projection/num_matvecs", "", "lower", "Hessian-vector products spent on these eigenvectors"),
     *_cost("projection"),
+    # The loss on a grid through the weights, and its topology.
+    Quantity("landscape/values", "loss", "neither", "the loss on the grid, one dimension an axis"),
+    Quantity(
+        "landscape/axis_{i}", "", "neither", "i-th axis of the grid: coordinates in units of ‖θ‖ or of the direction"
+    ),
+    Quantity(
+        "landscape/direction_{i}", "loss", "neither", "i-th eigenvalue of the Hessian, along the axis of that number"
+    ),
+    Quantity("landscape/span", "", "neither", "half-width of the grid, in the units of its axes"),
+    Quantity("landscape/points", "", "neither", "points on each axis of the grid"),
+    Quantity("landscape/center_loss", "loss", "lower", "loss at the weights, the center of the grid"),
+    Quantity("landscape/range", "loss", "neither", "highest minus lowest finite loss on the grid"),
+    Quantity("landscape/num_nonfinite", "", "lower", "points of the grid at which the loss is NaN or infinite"),
+    *(
+        quantity
+        for variant, meaning, direction in _SMAD_VARIANTS
+        for quantity in (
+            Quantity(f"landscape/smad_{variant}", "loss", direction, meaning),
+            Quantity(
+                f"landscape/smad_{variant}_normalized", "", direction, "the same over the range of the loss on the grid"
+            ),
+            Quantity(
+                f"landscape/smad_{variant}_half",
+                "loss",
+                "neither",
+                "the same on every second point of each axis: a large difference is owed to the grid",
+            ),
+        )
+    ),
+    Quantity("landscape/aliased", "", "lower", "1 where SMAD differs by more than 30 % on every second point, else 0"),
+    Quantity("landscape/num_minima", "", "lower", "minima of the loss on the grid"),
+    Quantity("landscape/num_minima_half", "", "neither", "minima on every second point of each axis"),
+    Quantity(
+        "landscape/persistence_max", "loss", "lower", "how far the deepest minimum but the lowest lies below its pass"
+    ),
+    Quantity(
+        "landscape/persistence_pairs", "loss", "neither", "birth and death of each component of the sublevel sets"
+    ),
+    Quantity("landscape/persistence_pairs_1", "loss", "neither", "birth and death of each loop of the sublevel sets"),
+    Quantity(
+        "landscape/bottleneck", "loss", "neither", "bottleneck distance of the components' diagram from that before it"
+    ),
+    Quantity(
+        "landscape/wasserstein",
+        "loss",
+        "neither",
+        "Wasserstein distance of the components' diagram from that before it",
+    ),
+    Quantity("landscape/trajectory", "", "neither", "coordinates on the axes of the points that training went through"),
+    Quantity("landscape/trajectory_steps", "steps", "neither", "steps at which training was at these points"),
+    Quantity("landscape/surface", "", "neither", "picture of the loss as a surface, or a line on a single axis"),
+    Quantity("landscape/contour", "", "neither", "picture of the loss by contours, with the path of the training"),
+    Quantity("landscape/persistence_diagram", "", "neither", "picture of births and deaths in the sublevel sets"),
+    Quantity("landscape/merge_tree", "", "neither", "picture of how the basins merge as the level rises"),
+    Quantity("landscape/profile", "", "neither", "picture of the nested basins, as wide as they hold points"),
+    Quantity("landscape/smad_history", "", "neither", "picture of SMAD over training"),
+    Quantity("landscape/num_evaluations", "", "lower", "evaluations of the loss spent on this measurement"),
+    Quantity("landscape/num_matvecs", "", "lower", "Hessian-vector products spent on the axes"),
+    *_cost("landscape"),
+    # Paths to another solution.
+    Quantity(
+        "connectivity/barrier", "loss", "lower", "highest loss on the line to the other solution above the ends' mean"
+    ),
+    Quantity(
+        "connectivity/barrier_position", "", "neither", "where on that line, from 0 here to 1 there, it is highest"
+    ),
+    Quantity(
+        "connectivity/mode_connectivity",
+        "loss",
+        "neither",
+        "mean of the ends minus the loss where a path differs most: negative is a barrier, near 0 a connection",
+    ),
+    Quantity("connectivity/positions", "", "neither", "positions on line and curve, from 0 here to 1 there"),
+    Quantity("connectivity/losses", "loss", "neither", "loss at these positions on the straight line"),
+    Quantity("connectivity/curve_losses", "loss", "neither", "loss at these positions on the curve that was trained"),
+    Quantity("connectivity/path", "", "neither", "picture of the loss on the way to the other solution"),
+    Quantity("connectivity/num_evaluations", "", "lower", "evaluations of the loss spent on this measurement"),
+    *_cost("connectivity"),
+    # Representations beside those of another network.
+    Quantity(
+        "similarity/cka_{name}",
+        "",
+        "neither",
+        "centred kernel alignment of the layer {name}, 1 for the same up to rotation",
+    ),
+    Quantity("similarity/cka_mean", "", "neither", "mean of the centred kernel alignment over the layers"),
+    Quantity("similarity/cka", "", "neither", "centred kernel alignment of each layer, or of all pairs"),
+    Quantity("similarity/layers", "", "neither", "picture of the alignment of the layers"),
+    Quantity("similarity/layers_table", "", "neither", "the alignment of each layer, as a table"),
+    Quantity("similarity/num_evaluations", "", "lower", "passes through a network spent on this measurement"),
+    *_cost("similarity"),
     # The verdict.
     Quantity("regime/label", "", "neither", "the training regime that the measurements point to"),
     Quantity("regime/id", "", "neither", "the training regime as an integer, for loggers that take only numbers"),
@@ -206,7 +307,7 @@ VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity fo
 _PATTERNS = tuple(
     (
         re.compile(
-            re.escape(key).replace(r"\{i\}", "(?P<i>[1-9][0-9]*)").replace(r"\{name\}", "(?P<name>[A-Za-z][\\w.-]*)")
+            re.escape(key).replace(r"\{i\}", "(?P<i>[1-9][0-9]*)").replace(r"\{name\}", "(?P<name>\\w[\\w.-]*)")
         ),
         quantity,
     )

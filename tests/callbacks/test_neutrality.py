@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regimes.callbacks import GradientAlignment, HessianSpectrum, RegimeDetection
+from lightning_regimes.callbacks import CKASimilarity, GradientAlignment, HessianSpectrum, LossLandscape, RegimeDetection
 
-OUR_KEYS = ("alignment/", "hessian/", "regime/", "field/")
+OUR_KEYS = ("alignment/", "hessian/", "regime/", "field/", "landscape/", "similarity/")
 
 
 class NoisyClassifier(L.LightningModule):
@@ -179,6 +179,11 @@ CALLBACKS = {
         HessianSpectrum(2, every_n_steps=3, num_batches=2),
         GradientAlignment(2, every_n_steps=3, num_batches=2),
     ],
+    "landscape": lambda: [LossLandscape(every_n_steps=4, points=5, trajectory=8)],
+    "landscape_with_statistics": lambda: [
+        LossLandscape(1, every_n_epochs=1, points=3, directions="gradient", batch_norm="recompute", num_batches=2)
+    ],
+    "similarity": lambda: [CKASimilarity(every_n_steps=4, num_batches=2)],
     "budgeted": lambda: [HessianSpectrum(1, overhead_budget=0.9), RegimeDetection(overhead_budget=0.9)],
 }
 SCENARIOS = {
