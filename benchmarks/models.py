@@ -151,6 +151,16 @@ def tiny(*, num_steps: int = 100) -> Case:
     return Case("tiny", module, [(images[:256].flatten(1), labels[:256])])
 
 
+def digits_perceptron(batch_size: int) -> Case:
+    """Return a 64-32-10 network on one batch of digits."""
+    images, labels = _digits()
+    with _seeded():
+        module = multilayer_perceptron(64, 32, 10)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+        _train(module, _shuffled(images.flatten(1), labels, size=64), optimizer, num_steps=200)
+    return Case("digits", module, [(images[:batch_size].flatten(1), labels[:batch_size])])
+
+
 def small_convolutional() -> Case:
     """Return a convolutional network on digits of 8 × 8 pixels, small enough for a dense Hessian."""
     images, labels = _digits()
