@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_regimes.dashboard.number_format import short
-from lightning_regimes.dashboard.palette import ACCENT, CONTRAST, INK, MUTED
 from lightning_regimes.dashboard.panel import Panel
 from lightning_regimes.dashboard.recorded_surface import figure_colours, recorded_surface
 from lightning_regimes.dashboard.run_view import RunView
@@ -72,16 +71,13 @@ def connecting_path(run: RunView) -> Panel | None:
         return None
     positions, losses = (np.asarray(record.arrays[f"connectivity/{name}"]) for name in ("positions", "losses"))
     curve = record.arrays.get("connectivity/curve_losses")
-    figure = Figure(figsize=(4.3, 2.8))
-    axes = figure.add_subplot()
-    axes.plot(positions, losses, color=ACCENT.marker, marker="o", label="straight line")
+    paths = {"straight line": losses}
     if curve is not None:
-        name = f"{record.context.get('path', 'trained')} curve"
-        axes.plot(positions, np.asarray(curve), color=CONTRAST.marker, marker="s", label=name)
-    mean = float(losses[0] + losses[-1]) / 2
-    axes.axhline(mean, color=MUTED.marker, linewidth=0.9, linestyle=(0, (4, 3)), label="mean of the ends")
-    axes.set(xlabel="from these weights (0) to the reference (1)", ylabel="loss")
-    figure.legend(loc="outside upper left", ncols=3)
+        paths[f"{record.context.get('path', 'trained')} curve"] = np.asarray(curve)
+    from lightning_regimes.landscape.path_figure import draw_path
+
+    label = "from these weights (0) to the reference (1)"
+    figure = draw_path(positions, paths, label=label, colours=figure_colours(), size=(4.3, 2.8))
     text = f"Loss at {len(positions)} points of the way to the reference at step {record.step}."
     for key, said in (
         ("connectivity/barrier", " The barrier on the straight line is {}."),
@@ -110,20 +106,12 @@ def layer_similarity(run: RunView) -> Panel | None:
         return None
     names = [str(name) for name in record.context.get("layers", ())]
     names = names if len(names) == values.size else [str(index + 1) for index in range(values.size)]
-    shown = slice(_MAX_LAYERS)
-    figure = Figure(figsize=(4.3, 1.0 + 0.2 * min(values.size, _MAX_LAYERS)))
-    axes = figure.add_subplot()
-    places = np.arange(values.size)[shown]
-    axes.hlines(places, 0, values[shown], color=ACCENT.marker, linewidth=1.2)
-    axes.plot(values[shown], places, "o", color=ACCENT.marker, clip_on=False)
-    for place in places[~np.isfinite(values[shown])]:
-        axes.annotate("not defined", (0.02, place), color=MUTED.marker, verticalalignment="center", fontsize=8)
-    axes.set_yticks(places, labels=names[shown])
+    from lightning_regimes.landscape.cka_result import CKAResult
+    from lightning_regimes.landscape.similarity_figure import draw_similarity
+
+    result = CKAResult(values, tuple(names), tuple(names), "matching", int(record.context.get("num_samples", 0)))
+    figure = draw_similarity(result, max_layers=_MAX_LAYERS, colours=figure_colours(), width=4.3)
     finite = [(value, name) for value, name in zip(values.tolist(), names, strict=True) if math.isfinite(value)]
-    lowest = min((value for value, _ in finite), default=0.0)
-    axes.set(xlim=(min(0.0, lowest), 1.0), ylim=(places[-1] + 0.6, -0.6), xlabel="CKA")
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", labelcolor=INK.marker)
     text = f"Centred kernel alignment of {values.size} layers with the reference at step {record.step}"
     if finite:
         (low, low_name), (high, high_name) = min(finite), max(finite)

@@ -61,6 +61,7 @@ class Evaluator:
         self._vectors = vectors
         self._grid = grid
         self._recompute = recompute
+        self._agreeing: VmapEvaluation | None = None
 
     def isolated(self) -> AbstractContextManager[None]:
         """Hold the module at the probe's parameters over several evaluations, each of which is then cheaper."""
@@ -82,6 +83,8 @@ class Evaluator:
         Raises:
             ProbeError: it fails, or it does not agree.
         """
+        if self._agreeing is not None:
+            return self._agreeing
         expected, _ = self.timed(self.loop(), 0, min(2, self._grid.num_evaluations))
         return self._agreeing_vmap(expected)
 
@@ -96,6 +99,7 @@ class Evaluator:
                 f"the loss cannot be evaluated by vmap ({type(error).__name__}: {error}); use the backend 'loop'"
             ) from error
         self.require_agreement(values, expected)
+        self._agreeing = evaluation
         return evaluation
 
     def values(self, evaluation: Evaluation, start: int, stop: int) -> Array:

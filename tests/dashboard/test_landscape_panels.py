@@ -249,7 +249,7 @@ def test_report_holds_all_panels_in_the_colours_of_the_page(tmp_path: Path) -> N
 
 
 def test_report_on_other_records_does_without_torch(tmp_path: Path) -> None:
-    view(tmp_path, connectivity(), similarity([0.5]))
+    view(tmp_path, Record("hessian", 9, 9, 0, scalars={"hessian/lambda_1": 2.0}))
     code = (
         "import sys\nfrom lightning_regimes.dashboard import write_report\n"
         f"write_report([{str(tmp_path)!r}])\nprint('torch' in sys.modules)"
