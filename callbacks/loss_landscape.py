@@ -234,6 +234,7 @@ class LossLandscape(Diagnostic):
                 "backend": surface.metadata["backend"],
                 "batch_norm": self.batch_norm,
                 "trajectory_share": share,
+                "explained_variance_ratio": axes.metadata.get("explained_variance_ratio"),
                 "mode": self.mode,
                 "loss_source": probe.loss_source,
                 **topology.context,

@@ -33,13 +33,14 @@ def recorded_surface(record: Record) -> LossSurface | None:
     eigenvalues = [
         scalars[key] for index in range(values.ndim) if (key := f"landscape/direction_{index + 1}") in scalars
     ]
+    known = {"eigenvalues": eigenvalues, "explained_variance_ratio": record.context.get("explained_variance_ratio")}
     return LossSurface(
         values=values,
         axes=axes,
         unit="norm" if record.context.get("unit") == "norm" else "absolute",
         names=names if len(names) == values.ndim else tuple(f"axis {index + 1}" for index in range(values.ndim)),
         center_loss=scalars.get("landscape/center_loss", float("nan")),
-        metadata={"directions": {"eigenvalues": eigenvalues}},
+        metadata={"directions": {key: value for key, value in known.items() if value}},
     )
 
 

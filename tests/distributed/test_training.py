@@ -6,18 +6,26 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from lightning_regimes.callbacks import GradientAlignment, HessianSpectrum, RegimeDetection
+from lightning_regimes.callbacks import (
+    CKASimilarity,
+    GradientAlignment,
+    HessianSpectrum,
+    LossLandscape,
+    RegimeDetection,
+)
 from lightning_regimes.recording import read_records
 
 pytestmark = pytest.mark.distributed
@@ -45,7 +53,13 @@ def callbacks() -> list[L.Callback]:
         HessianSpectrum(2, every_n_steps=4, at_start=True, num_trace_samples=2),
         GradientAlignment(2, every_n_steps=4, num_batches=2),
         RegimeDetection(overhead_budget=0.9, num_batches=2),
+        landscape(),
+        CKASimilarity(every_n_steps=10, num_batches=2, at_end=False),
     ]
+
+
+def landscape() -> LossLandscape:
+    return LossLandscape(points=5, every_n_steps=10, at_end=False, backend="loop", trajectory=4)
 
 
 def fit(
@@ -84,6 +98,8 @@ def work() -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         trainer, watched = fit(callbacks(), folder=folder, **options)
         found = records(folder) if trainer.is_global_zero else sorted(Path(folder).rglob("*.jsonl"))
+        if trainer.is_global_zero:  # arrays are read when they are looked at, and the folder will be gone
+            found = [replace(record, arrays=dict(record.arrays)) for record in found]
         metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
         _, bare = fit([], folder=folder, **options)
         return {"watched": watched, "bare": bare, "records": found, "metrics": metrics}
@@ -97,7 +113,13 @@ def test_weights_are_those_of_a_training_without_diagnostics(two_processes: list
 
 def test_the_first_process_records_and_all_monitor_the_same(two_processes: list[Any]) -> None:
     first, second = two_processes
-    assert {record.diagnostic for record in first["records"]} == {"hessian", "alignment", "regime"}
+    assert {record.diagnostic for record in first["records"]} == {
+        "hessian",
+        "alignment",
+        "regime",
+        "landscape",
+        "similarity",
+    }
     assert [record.global_step for record in first["records"] if record.diagnostic == "hessian"] == [
         0,
         *range(4, 31, 4),
@@ -115,6 +137,14 @@ def test_numbers_are_those_of_one_process_with_all_samples(two_processes: list[A
     for alone, record in zip(records(str(tmp_path)), together, strict=True):
         for key in ("hessian/lambda_1", "hessian/lambda_2", "hessian/trace"):
             assert record.scalars[key] == pytest.approx(alone.scalars[key], rel=1e-5)
+
+
+def test_surfaces_are_those_of_one_process_with_all_samples(two_processes: list[Any], tmp_path: Path) -> None:
+    fit([landscape()], folder=str(tmp_path), batch_size=2 * SIZE)
+    together = [record for record in two_processes[0]["records"] if record.diagnostic == "landscape"]
+    for alone, record in zip(records(str(tmp_path)), together, strict=True):
+        for key in ("landscape/values", "landscape/axis_1", "landscape/trajectory"):
+            np.testing.assert_allclose(record.arrays[key], alone.arrays[key], rtol=1e-4, atol=1e-6)
 
 
 if __name__ == "__main__":
