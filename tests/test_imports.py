@@ -130,6 +130,7 @@ def test_every_public_name_resolves():
         ".optim",
         ".pde",
         ".regimes",
+        ".spectral",
         ".theory",
     ):
         module = importlib.import_module(f"lightning_regimes{package}")
