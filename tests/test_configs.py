@@ -15,6 +15,7 @@ from lightning_regimes.recording import describe, read_records
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(path.name for path in (CONFIGS / "diagnostics").glob("*.yaml"))
+OPTIMIZERS = sorted(path.name for path in (CONFIGS / "optimizers").glob("*.yaml"))
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
@@ -50,6 +51,18 @@ def test_every_experiment_runs_and_says_what_to_see(name):
     diagnostics = {record.diagnostic for record in read_records(run)}
     assert "regime" in diagnostics
     assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_the_digits(name):
+    text = (CONFIGS / "optimizers" / name).read_text()
+    assert "What to see:" in text
+    overlay = ["-c", str(CONFIGS / "digits.yaml"), "-c", str(CONFIGS / "optimizers" / name)]
+    assert main(["fit", *overlay, *QUIET, "--trainer.max_epochs=1", "--trainer.callbacks=RegimeDetection"]) == 0
+    factory = yaml.safe_load((only_run("digits") / "config.yaml").read_text())["model"]["init_args"]["optimizer"]
+    expected = yaml.safe_load(text)["model"]["init_args"]["optimizer"]
+    assert factory["class_path"].endswith(expected["class_path"])
+    assert factory["init_args"].items() >= expected["init_args"].items()
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
