@@ -15,6 +15,7 @@ from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.reference_weights import copied_weights, load_weights
 from lightning_regimes.landscape import probed_cka
+from lightning_regimes.landscape.activations import matching_layers
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
 
@@ -67,7 +68,8 @@ class CKASimilarity(Diagnostic):
         self._weights = {}
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
-        """Take the reference."""
+        """Take the reference, and look up the layers."""
+        matching_layers(pl_module, self.layers, "layers")
         if self.reference != "init":
             self._weights = load_weights(self.reference)
         elif not self._weights:

@@ -119,6 +119,9 @@ class Diagnostic(L.Callback):
     def expected_units(self) -> int:
         """Return how many units a measurement takes, setup included, as far as is known before the first."""
 
+    def settle(self, trainer: L.Trainer, unit: float) -> None:
+        """Called in all processes after the trial, with the seconds of a unit; may change what a measurement is."""
+
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule, num_parameters: int) -> None:
         """Raise ValueError or ProbeError for what is known to be wrong before training."""
 
@@ -137,6 +140,7 @@ class Diagnostic(L.Callback):
         self._next_look = 0
         self._num_gradients = 0
         self._first_global_step = 0
+        self._first_train_batch = 0
         self._last_global_step = -1
         self._warned: set[str] = set()
 
@@ -168,6 +172,7 @@ class Diagnostic(L.Callback):
         """Start the clock, and open the journal: that of the interrupted run when a checkpoint is resumed."""
         # Not earlier: only now does the trainer know at which step it resumes.
         self._first_global_step = trainer.global_step
+        self._first_train_batch = self.num_train_batches
         if self._enabled and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._last_global_step = max(
                 self._last_global_step, self._processes.broadcast(lambda: self._open_journal(trainer))
@@ -303,8 +308,27 @@ class Diagnostic(L.Callback):
 
     def affordable_seconds(self, trainer: L.Trainer) -> float:
         """Return what the budget grants from now until training ends; infinite where the end is not known."""
-        training = self.budget.training / max(self.num_train_batches, 1) * _total_batches(trainer)
-        return self.budget.fraction * training - self.budget.spent
+        ahead = self.budget.training / max(self.num_train_batches, 1) * self._batches_ahead(trainer)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            # By its name, since `pytorch_lightning` has one of its own.
+            if type(callback).__name__ == "Timer":
+                remaining = callback.time_remaining()
+                ahead = ahead if remaining is None else min(ahead, remaining)
+        return self.budget.fraction * (self.budget.training + ahead) - self.budget.spent
+
+    def _batches_ahead(self, trainer: L.Trainer) -> float:
+        """Return how many batches training will still see, infinite where it does not end by count."""
+        by_steps, by_epochs = math.inf, math.inf
+        if trainer.max_steps is not None and trainer.max_steps >= 0:
+            # Several optimizers advance the step by more than one in a batch, accumulation by less.
+            steps = trainer.global_step - self._first_global_step
+            batches = self.num_train_batches - self._first_train_batch
+            batches_per_step = batches / steps if steps > 0 else trainer.accumulate_grad_batches
+            by_steps = (trainer.max_steps - trainer.global_step) * batches_per_step
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            by_epochs = (trainer.max_epochs - trainer.current_epoch) * trainer.num_training_batches - done
+        return max(min(by_steps, by_epochs), 0.0)
 
     def _trained_parameters(self, trainer: L.Trainer, pl_module: L.LightningModule) -> list[str]:
         count = len(trainer.optimizers)
@@ -434,6 +458,7 @@ class Diagnostic(L.Callback):
         if unit is None or None in units:
             self._enabled = False
             return
+        self.settle(trainer, unit)
         self.budget.tried(seconds=seconds, unit=unit, units=self.expected_units())
         self._warn_if_unaffordable(trainer)
 
@@ -459,13 +484,3 @@ class Diagnostic(L.Callback):
         if (once or message) not in self._warned:
             self._warned.add(once or message)
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _total_batches(trainer: L.Trainer) -> float:
-    """How many batches the training will see in all, infinite where it does not end by count."""
-    by_steps, by_epochs = math.inf, math.inf
-    if trainer.max_steps is not None and trainer.max_steps >= 0:
-        by_steps = trainer.max_steps * trainer.accumulate_grad_batches
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        by_epochs = trainer.max_epochs * trainer.num_training_batches
-    return min(by_steps, by_epochs)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import lightning as L
 import numpy as np
@@ -19,8 +20,10 @@ from lightning_regimes.callbacks.weight_trajectory import WeightTrajectory
 from lightning_regimes.curvature import HessianOperator
 from lightning_regimes.landscape import Directions, LossSurface, MergeTree, directions, evaluate_surface, merge_tree
 from lightning_regimes.landscape.contour_figure import draw_contour
+from lightning_regimes.landscape.direction_normalization import Normalization
 from lightning_regimes.landscape.smad import Variant
 from lightning_regimes.landscape.surface_figure import draw_line, draw_surface
+from lightning_regimes.landscape.surface_grid import grid_axes
 from lightning_regimes.probe import LossProbe
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ Kind = Literal["hessian", "random", "gradient", "pca"]
 _PRODUCTS = 14
 # Half-width of the grid as a share of the norm of the weights.
 _SPAN = 0.1
+# Of a grid, before training.
+_MAX_BYTES = 2**30
 # How much further than the path the grid reaches.
 _MARGIN = 1.15
 # What is tried where the budget does not cover the grid that was asked for.
@@ -88,8 +93,8 @@ class LossLandscape(Diagnostic):
         points: int = 21,
         span: float | None = None,
         directions: Kind = "hessian",
-        normalize: Literal["none", "layer", "filter"] = "none",
-        variants: tuple[Variant, ...] = ("merge_tree", "persistence"),
+        normalize: Normalization = "none",
+        variants: Variant | Sequence[Variant] = ("merge_tree", "persistence"),
         trajectory: int = 0,
         batch_norm: Literal["frozen", "recompute"] = "frozen",
         backend: Literal["auto", "loop", "vmap"] = "auto",
@@ -100,18 +105,27 @@ class LossLandscape(Diagnostic):
     ) -> None:
         if not 1 <= dim <= 5:
             raise ValueError(f"`dim` is between 1 and 5, got {dim}")
-        if points < 3 or points % 2 == 0:
-            raise ValueError(f"`points` is odd and at least 3, so that the weights are on the grid, got {points}")
+        if points < 5 or points % 2 == 0:
+            raise ValueError(f"`points` is odd and at least 5, so that the weights are on the grid, got {points}")
         if span is not None and not 0 < span < float("inf"):
             raise ValueError(f"`span` is positive, got {span}")
         if directions not in ("hessian", "random", "gradient", "pca"):
             raise ValueError(f"`directions` is 'hessian', 'random', 'gradient' or 'pca', got {directions!r}")
         if normalize != "none" and directions != "random":
             raise ValueError(f"`normalize` is for random directions, which {directions!r} are not")
+        if normalize not in get_args(Normalization):
+            raise ValueError(f"`normalize` is one of {', '.join(get_args(Normalization))}, got {normalize!r}")
+        if batch_norm not in ("frozen", "recompute"):
+            raise ValueError(f"`batch_norm` is 'frozen' or 'recompute', got {batch_norm!r}")
+        if backend not in ("auto", "loop", "vmap"):
+            raise ValueError(f"`backend` is 'auto', 'loop' or 'vmap', got {backend!r}")
+        if batch_norm == "recompute" and (backend == "vmap" or options.get("mode") == "train"):
+            raise ValueError("`batch_norm`='recompute' goes with neither `backend`='vmap' nor `mode`='train'")
+        variants = (variants,) if isinstance(variants, str) else tuple(variants)
         if not variants or not set(variants) <= {"merge_tree", "persistence", "contour_tree"}:
             raise ValueError(f"`variants` are of 'merge_tree', 'persistence', 'contour_tree', got {variants!r}")
-        if directions == "pca" and trajectory <= dim:
-            raise ValueError(f"directions 'pca' need `trajectory` of more than {dim} points, got {trajectory}")
+        if directions == "pca" and trajectory <= 2 * dim:
+            raise ValueError(f"directions 'pca' need `trajectory` of more than {2 * dim} points, got {trajectory}")
         if not 0 < tol < 1:
             raise ValueError(f"`tol` lies between 0 and 1, got {tol}")
         self.dim = dim
@@ -119,7 +133,7 @@ class LossLandscape(Diagnostic):
         self.span = span
         self.directions = directions
         self.normalize = normalize
-        self.variants = tuple(variants)
+        self.variants = variants
         self.trajectory = trajectory
         self.batch_norm = batch_norm
         self.backend = backend
@@ -139,6 +153,9 @@ class LossLandscape(Diagnostic):
         """Require as many parameters as axes."""
         if self.dim > num_parameters:
             raise ValueError(f"`dim`={self.dim} axes do not fit into {num_parameters} parameters; lower `dim`")
+        if self.batch_norm == "recompute" and self._processes.count > 1:
+            raise ValueError("`batch_norm`='recompute' needs a single process; use 'frozen', or `mode`='train'")
+        grid_axes(_SPAN, self.points, self.dim, max_bytes=_MAX_BYTES)
 
     @property
     def eigenpairs_needed(self) -> EigenpairsNeeded | None:
@@ -150,7 +167,7 @@ class LossLandscape(Diagnostic):
         return int(self._points**self.dim) + self._products_in_points
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
-        """Return the time of an evaluation, and settle for a smaller grid if the budget will not cover this one."""
+        """Return the time of an evaluation, and note what the eigenvectors take in these."""
         probe.loss()
         start = time.perf_counter()
         probe.loss()
@@ -158,9 +175,12 @@ class LossLandscape(Diagnostic):
         if self.directions == "hessian":
             products = _PRODUCTS + 3 * self.dim
             self._products_in_points = round(products * seconds_of_product(probe) / seconds)
-        if not self.at_end:
-            self._shrink(trainer, seconds)
         return seconds
+
+    def settle(self, trainer: L.Trainer, unit: float) -> None:
+        """Take a smaller grid if the budget will not cover this one, the same in all processes."""
+        if not self.at_end:
+            self._shrink(trainer, unit)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the path at the initial weights."""
@@ -199,7 +219,7 @@ class LossLandscape(Diagnostic):
             backend=self.backend,
             batch_norm=self.batch_norm,
         )
-        if surface.num_nonfinite:
+        if surface.num_nonfinite and math.isfinite(surface.center_loss):
             self.warn(
                 f"{type(self).__name__}: the loss is not finite at {surface.num_nonfinite} of {surface.num_points} "
                 f"points around step {trainer.global_step}; they count as infinitely high. Lower `span`.",
@@ -244,16 +264,20 @@ class LossLandscape(Diagnostic):
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule, the grid, and the topology so far."""
-        return super().state_dict() | {"points": self._points, "topology": self._topology.state_dict()}
+        grid = {"points_asked": self.points, "points": self._points}
+        return super().state_dict() | grid | {"topology": self._topology.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         super().load_state_dict(state_dict)
-        self._points = state_dict["points"]
+        if state_dict["points_asked"] == self.points:
+            self._points = state_dict["points"]
         self._topology.load_state_dict(state_dict["topology"])
 
     def _axes(self, probe: LossProbe, trainer: L.Trainer) -> tuple[Directions, str | None]:
         if self.directions != "hessian":
+            if self.directions == "pca" and self._path.names != tuple(probe.parameters):
+                raise ValueError("other parameters are trained than when the path began; name them by `parameters`")
             points = self._path.points if self.directions == "pca" else None
             return (
                 directions(probe, self.directions, self.dim, normalize=self.normalize, seed=self.seed, points=points),
@@ -266,6 +290,13 @@ class LossLandscape(Diagnostic):
     def _path_in_plane(self, probe: LossProbe, axes: Directions) -> tuple[np.ndarray | None, float | None]:
         """Return the path in the coordinates of the grid, and the share of it that lies in their plane."""
         if not self._path.points:
+            return None, None
+        if self._path.names != tuple(probe.parameters):
+            self.warn(
+                f"{type(self).__name__}: other parameters are trained than when the training's path began, so that it "
+                "is left out; name those to look at by `parameters`",
+                once="path",
+            )
             return None, None
         coordinates, share = self._path.coordinates(probe.point(), axes.vectors)
         # Normalised directions are multiples of themselves, all others shares of the norm of the weights.
@@ -286,17 +317,28 @@ class LossLandscape(Diagnostic):
             return
         start = time.perf_counter()
         with training_clock(trainer).paused(pl_module.device):
-            self._path.offer(trainer.global_step, pl_module, self._sources["parameters"])
+            is_followed = False
+            with self._tolerated("stops following the path"):
+                self._path.offer(trainer.global_step, pl_module, self._sources["parameters"])
+                is_followed = True
+            if not is_followed:
+                self._path = WeightTrajectory(0)
         self.budget.spent += time.perf_counter() - start
 
     def _shrink(self, trainer: L.Trainer, seconds: float) -> None:
         affordable = self.affordable_seconds(trainer)
         asked = self._points
-        for points in (asked, *(smaller for smaller in _SMALLER_GRIDS if smaller < asked)):
-            self._points = points
-            if self.expected_units() * seconds <= affordable:
-                break
-        if self._points != asked:
+
+        def affordable_points() -> int:
+            for points in (asked, *(smaller for smaller in _SMALLER_GRIDS if smaller < asked)):
+                self._points = points
+                if self.expected_units() * seconds <= affordable:
+                    break
+            return self._points
+
+        # The clocks of several processes differ, and their grids must not.
+        self._points = self._processes.broadcast(affordable_points)
+        if self._points != asked and trainer.is_global_zero:
             self.warn(
                 f"{type(self).__name__} takes {self._points} points an axis in place of {asked}: the budget grants "
                 f"{affordable:.2g} s until training ends, and each point takes {seconds:.2g} s. Raise "

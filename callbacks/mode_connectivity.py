@@ -7,12 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from lightning_regimes.callbacks.diagnostic import Diagnostic
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.reference_weights import load_weights
-from lightning_regimes.landscape import ConnectingCurve, LossBarrier, loss_barrier, mode_connectivity, weight_matching
+from lightning_regimes.landscape import ConnectingCurve, mode_connectivity, weight_matching
+from lightning_regimes.landscape.normalization_statistics import probed_statistics
+from lightning_regimes.landscape.path_losses import highest
 from lightning_regimes.probe import LossProbe
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ class ModeConnectivity(Diagnostic):
             raise ValueError(f"`path` is 'linear', 'bezier' or 'polygonal', got {path!r}")
         if match not in ("none", "permutation", "sign"):
             raise ValueError(f"`match` is 'none', 'permutation' or 'sign', got {match!r}")
+        if batch_norm not in ("recompute", "interpolate", "frozen"):
+            raise ValueError(f"`batch_norm` is 'recompute', 'interpolate' or 'frozen', got {batch_norm!r}")
         for option, value, smallest in (("steps", steps, 1), ("num_bends", num_bends, 1), ("points", points, 3)):
             if value < smallest:
                 raise ValueError(f"`{option}` is at least {smallest}, got {value}")
@@ -99,6 +104,12 @@ class ModeConnectivity(Diagnostic):
                 f"`reference` {os.fspath(self.reference)!r} lacks {missing[0]!r} of {type(pl_module).__name__}: only "
                 "solutions of one architecture can be connected"
             )
+        for name, parameter in pl_module.named_parameters():
+            if not parameter.requires_grad and not torch.equal(self._weights[name].to(parameter), parameter):
+                raise ValueError(
+                    f"`reference` {os.fspath(self.reference)!r} differs in {name!r}, which is not trained here: a path "
+                    "would have to change it as well"
+                )
         self._matched(pl_module)
 
     def expected_units(self) -> int:
@@ -115,27 +126,18 @@ class ModeConnectivity(Diagnostic):
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Go along the line, and along a curve."""
         other = self._matched(pl_module)
-        line = loss_barrier(probe, other, points=self.points, batch_norm=self.batch_norm)
-        curve = mode_connectivity(
-            probe,
-            other,
-            self.path,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            num_bends=self.num_bends,
-            points=self.points,
-            batch_norm=self.batch_norm,
-            seed=self.seed,
-        )
+        line = mode_connectivity(probe, other, "linear", points=self.points, batch_norm=self.batch_norm)
+        curve = line if self.path == "linear" else self._curve(probe, other)
+        barrier = highest(line.losses)
         arrays = {"connectivity/positions": line.positions, "connectivity/losses": line.losses}
         if self.path != "linear":
             arrays["connectivity/curve_losses"] = curve.losses
         return Measurement(
             scalars={
-                "connectivity/barrier": line.value,
-                "connectivity/barrier_position": line.position,
+                "connectivity/barrier": line.barrier,
+                "connectivity/barrier_position": float(line.positions[barrier]),
                 "connectivity/mode_connectivity": curve.value,
-                "connectivity/num_evaluations": self.expected_units(),
+                "connectivity/num_evaluations": self._num_evaluations(probe),
             },
             arrays=arrays,
             context={
@@ -149,6 +151,26 @@ class ModeConnectivity(Diagnostic):
             figures={"connectivity/path": lambda: draw_paths(line, curve)},
         )
 
+    def _curve(self, probe: LossProbe, other: dict[str, Tensor]) -> ConnectingCurve:
+        return mode_connectivity(
+            probe,
+            other,
+            self.path,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            num_bends=self.num_bends,
+            points=self.points,
+            batch_norm=self.batch_norm,
+            seed=self.seed,
+        )
+
+    def _num_evaluations(self, probe: LossProbe) -> int:
+        """Return the evaluations of the loss, those that running statistics and gradients are taken from included."""
+        points = self.points if self.path == "linear" else 2 * self.points
+        if self.batch_norm == "recompute" and probed_statistics(probe):
+            points *= 2
+        return points + (0 if self.path == "linear" else self.steps)
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let go of the reference."""
         super().teardown(trainer, pl_module, stage)
@@ -160,7 +182,7 @@ class ModeConnectivity(Diagnostic):
         return weight_matching(pl_module, self._weights, sign=self.match == "sign", seed=self.seed).state
 
 
-def draw_paths(line: LossBarrier, curve: ConnectingCurve) -> Figure:
+def draw_paths(line: ConnectingCurve, curve: ConnectingCurve) -> Figure:
     """Draw the loss along the line and along the curve, where there is one."""
     from lightning_regimes.landscape.path_figure import draw_path
 

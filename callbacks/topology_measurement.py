@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,21 @@ def measure_topology(
         step: at which the surface was measured.
     """
     half = merge_tree(surface.subsample(2).values)
+    with warnings.catch_warnings():
+        # That minima are walled in follows from points that are not finite, which the callback has told.
+        warnings.simplefilter("ignore")
+        return _measured(surface, tree, half, variants, history, step=step)
+
+
+def _measured(
+    surface: LossSurface,
+    tree: MergeTree,
+    half: MergeTree,
+    variants: Sequence[Variant],
+    history: TopologyHistory,
+    *,
+    step: int,
+) -> Measurement:
     finite = surface.values[np.isfinite(surface.values)]
     diagram = persistence(surface.values, dims=tuple(range(min(surface.dim, 2))))
     lifetimes = np.diff(diagram.intervals[0], axis=1)

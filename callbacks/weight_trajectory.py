@@ -27,21 +27,31 @@ class WeightTrajectory:
         self.capacity = capacity
         self.steps: list[int] = []
         self.points: list[Tensor] = []
+        self.names: tuple[str, ...] = ()
         self._stride = 1
         self._num_offered = 0
 
     def offer(self, step: int, module: nn.Module, parameters: ParameterFilter | None) -> None:
-        """Keep the point if its turn has come: the selected parameters as one vector, shape (num_parameters,)."""
+        """Keep the point if its turn has come: the selected parameters as one vector, shape (num_parameters,).
+
+        Which parameters these are is settled by the first point, whatever is frozen or thawed later.
+
+        Raises:
+            ValueError: none is selected.
+            KeyError: one of them is gone.
+        """
         if not self.capacity or (self.steps and step <= self.steps[-1]):
             return
         self._num_offered += 1
         if (self._num_offered - 1) % self._stride:
             return
-        leaves = select_parameters(module, parameters).values()
+        self.names = self.names or tuple(select_parameters(module, parameters))
+        present = dict(module.named_parameters())
+        leaves = [present[name] for name in self.names]
         flat = [real_leaf(leaf, leaf.dtype).detach().reshape(-1) for leaf in leaves]
         self.steps.append(step)
         self.points.append(torch.cat(flat).to("cpu", copy=True))
-        if len(self.steps) >= self.capacity:
+        if len(self.steps) > self.capacity:
             self._stride *= 2
             self.steps, self.points = self.steps[::2], self.points[::2]
 

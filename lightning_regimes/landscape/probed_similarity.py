@@ -24,8 +24,8 @@ def probed_cka(
 ) -> CKAResult:
     """Measure the alignment of each layer at the point of a probe with the same layer at other weights.
 
-    What the layers return is taken while the module computes its loss, whatever its batches look like. Running
-    statistics come with the weights. Otherwise as :func:`~lightning_regimes.landscape.similarity.cka`.
+    What the layers return is taken while the module computes its loss, whatever its batches look like. Buffers and
+    parameters that are not probed come with the weights. Otherwise as :func:`~lightning_regimes.landscape.similarity.cka`.
 
     Args:
         probe: the first network, and the batches, over all its processes.
@@ -38,7 +38,7 @@ def probed_cka(
         TypeError: ``other`` is none of the three, or a layer that was asked for returns no tensor.
         ValueError: ``other`` doesn't fit, a batch is too small, or there is no such layer.
     """
-    far = endpoint(probe, other)
+    far = endpoint(probe, other, same_fixed=False)
     names = matching_layers(probe.module, layers, "layers")
 
     def found(index: int) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ def probed_cka(
         sums: CKASums | None = None
         for index in range(probe.num_batches):
             here = found(index)
-            with probe.moved(probe.unflatten(far.vector)), probe.replaced(far.statistics or {}):
+            with probe.moved(probe.unflatten(far.vector)), probe.replaced(far.fixed):
                 there = found(index)
             if sums is None:
                 sums = CKASums([*here], [*here], "matching", estimator)

@@ -78,7 +78,9 @@ def weight_matching(
         if module is None:
             raise ValueError("`specification` is needed for two state dicts: it can be inferred from a module only")
         specification = infer_specification(module)
-    states = [each.state_dict() if isinstance(each, nn.Module) else each for each in (first, second)]
+    states = [
+        {name: value for name, value in _state(each).items() if isinstance(value, Tensor)} for each in (first, second)
+    ]
     sizes = specification.sizes(states[0])
     _refuse_differences(states[0], states[1])
     if sign and not specification.odd:
@@ -162,6 +164,10 @@ class _Alignment:
         return sum(
             float((first * self.permuted(name, self._second[name])).sum()) for name, first in self._first.items()
         )
+
+
+def _state(solution: nn.Module | State) -> State:
+    return solution.state_dict() if isinstance(solution, nn.Module) else solution
 
 
 def _refuse_differences(first: State, second: State) -> None:

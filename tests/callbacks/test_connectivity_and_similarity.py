@@ -87,7 +87,9 @@ def test_the_line_alone_trains_no_curve(tmp_path, other):
     (record,) = records(tmp_path)
     assert "connectivity/curve_losses" not in record.arrays
     losses = record.arrays["connectivity/losses"]
-    assert record.scalars["connectivity/num_evaluations"] == len(losses) == 21
+    assert len(losses) == 21
+    # Each point takes one pass for the running statistics and one for the loss.
+    assert record.scalars["connectivity/num_evaluations"] == 42
     ends = (losses[0] + losses[-1]) / 2
     assert record.scalars["connectivity/barrier"] == pytest.approx(losses.max() - ends)
     deviation = losses[np.abs(losses - ends).argmax()]
@@ -108,16 +110,29 @@ def test_another_architecture_is_refused_before_training(tmp_path, other):
         fit(tmp_path, Network(activation=nn.ReLU), ModeConnectivity(other, match="sign"))
 
 
-def test_options_are_checked():
+def test_frozen_parameters_that_differ_are_refused_before_training(tmp_path, other):
+    class Frozen(Network):
+        def __init__(self):
+            super().__init__()
+            self.net[0].requires_grad_(False)
+
+    with pytest.raises(ValueError, match=r"differs in 'net.0.weight', which is not trained here"):
+        fit(tmp_path, Frozen(), ModeConnectivity(other))
+
+
+def test_options_are_checked(tmp_path):
     for options, message in (
         ({"path": "straight"}, "`path` is"),
         ({"match": "units"}, "`match` is"),
         ({"steps": 0}, "`steps` is at least 1"),
         ({"points": 2}, "`points` is at least 3"),
         ({"learning_rate": 0.0}, "`learning_rate` is positive"),
+        ({"batch_norm": "running"}, "`batch_norm` is"),
     ):
         with pytest.raises(ValueError, match=message):
             ModeConnectivity("x.ckpt", **options)
+    with pytest.raises(ValueError, match="`layers` has 'nothing'"):
+        fit(tmp_path, Network(), CKASimilarity(layers="nothing"))
     with pytest.raises(ValueError, match="`estimator` is"):
         CKASimilarity(estimator="honest")
 

@@ -4,7 +4,7 @@ import warnings
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.demos.boring_classes import BoringModel, ManualOptimBoringModel
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
@@ -144,12 +144,52 @@ def test_a_budget_saves_up_for_the_measurement_that_is_due_at_the_end(tmp_path, 
     assert (len(steps) > 1) == is_left
 
 
-def test_what_a_budget_grants_until_the_end_is_what_training_will_take_less_what_was_spent(tmp_path):
-    callback = LossValue(overhead_budget=0.5)
-    trainer = train(tmp_path, callback, steps=60)
-    callback.num_train_batches = 20
-    callback.budget.training, callback.budget.spent = 2.0, 0.25
-    assert callback.affordable_seconds(trainer) == pytest.approx(0.5 * 2.0 * 60 / 20 - 0.25)
+class Asks(LossValue):
+    """Asks after 20 batches what is left of its budget, as if these had taken two seconds."""
+
+    def on_train_batch_end(self, trainer, pl_module, *arguments):
+        super().on_train_batch_end(trainer, pl_module, *arguments)
+        if self.num_train_batches == 20:
+            self.budget.training, self.budget.spent = 2.0, 0.25
+            self.affordable = self.affordable_seconds(trainer)
+
+
+class TwoOptimizers(ManualOptimBoringModel):
+    """Takes two steps in each batch."""
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(self.step(batch))
+            optimizer.step()
+
+    def diagnostic_loss(self, batch):
+        return self.step(batch)
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.layer.parameters(), lr=0.01) for _ in range(2)], []
+
+
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [
+        ({"steps": 60}, 60),
+        ({"steps": -1, "max_epochs": 10}, 60),
+        ({"steps": 1000, "max_epochs": 5}, 30),
+        ({"steps": 15, "accumulate_grad_batches": 2}, 30),
+        ({"steps": 80, "model": TwoOptimizers()}, 40),
+    ],
+)
+def test_what_a_budget_grants_is_its_share_of_what_training_will_take_less_what_was_spent(tmp_path, options, batches):
+    callback = Asks(overhead_budget=0.5)
+    train(tmp_path, callback, **options)
+    assert callback.affordable == pytest.approx(0.5 * 2.0 * batches / 20 - 0.25)
+
+
+def test_a_timer_that_ends_training_ends_the_budget(tmp_path):
+    callback = Asks(overhead_budget=0.5)
+    train(tmp_path, callback, steps=10**6, callbacks=[Timer(duration={"seconds": 1})])
+    assert 0.5 * 2.0 - 0.25 <= callback.affordable <= 0.5 * (2.0 + 1.0) - 0.25
 
 
 def test_every_measured_scalar_can_be_monitored_at_once(tmp_path):

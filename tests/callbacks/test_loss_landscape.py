@@ -217,6 +217,60 @@ def test_a_grid_that_the_budget_does_not_cover_shrinks_once_and_says_so(tmp_path
     assert records(tmp_path / "whole")[-1].scalars["landscape/points"] == 21
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_all_processes_take_the_grid_that_the_first_one_can_afford(tmp_path, monkeypatch):
+    class Second:
+        """Stands for the second of two processes, the first of which settled for 11 points."""
+
+        def broadcast(self, compute):
+            return 11
+
+    monkeypatch.setattr(LossLandscape, "affordable_seconds", lambda self, trainer: math.inf)
+    callback = LossLandscape(at_end=False)
+    callback._processes = Second()
+    callback.settle(L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False), 1e-3)
+    assert callback.expected_units() == 11**2
+
+
+class Staged(Network):
+    """Freezes or thaws its first layer in the second epoch."""
+
+    def __init__(self, begins_frozen):
+        super().__init__()
+        self.net[0].requires_grad_(not begins_frozen)
+        self.begins_frozen = begins_frozen
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.net[0].requires_grad_(self.begins_frozen)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("begins_frozen", [True, False])
+def test_layers_that_freeze_or_thaw_cost_the_path_and_nothing_else(tmp_path, begins_frozen):
+    with pytest.warns(RuntimeWarning, match="other parameters are trained than when the training's path began"):
+        fit(tmp_path, landscape(trajectory=8), module=Staged(begins_frozen))
+    (record,) = records(tmp_path)
+    assert record.arrays["landscape/values"].shape == (5, 5)
+    assert "landscape/trajectory" not in record.arrays
+
+
+def test_a_path_of_parameters_that_freeze_goes_on(tmp_path):
+    module = fit(tmp_path, landscape(trajectory=8, parameters="net.0.*", on_error="warn"), module=Staged(False))
+    assert module.trainer.global_step == 12
+
+
+def test_the_grid_that_a_run_settled_for_is_that_of_its_configuration(tmp_path):
+    shrunk = LossLandscape(points=21)
+    shrunk._points = 11
+    same, other = LossLandscape(points=21), LossLandscape(points=31)
+    for callback in (same, other):
+        callback.load_state_dict(shrunk.state_dict())
+    assert (same._points, other._points) == (11, 31)
+
+
 def test_a_resumed_run_goes_on_with_its_history(tmp_path):
     callback = landscape(every_n_epochs=1, at_end=False)
     fit(tmp_path, callback, max_epochs=2)
@@ -229,16 +283,23 @@ def test_options_are_checked_before_training(tmp_path):
     for options, message in (
         ({"dim": 0}, "`dim` is between 1 and 5"),
         ({"points": 20}, "`points` is odd"),
-        ({"points": 1}, "`points` is odd"),
+        ({"points": 3}, "`points` is odd and at least 5"),
         ({"span": 0.0}, "`span` is positive"),
         ({"directions": "up"}, "`directions` is"),
         ({"normalize": "filter"}, "`normalize` is for random directions"),
         ({"variants": ("depth",)}, "`variants` are of"),
-        ({"directions": "pca"}, "'pca' need `trajectory`"),
+        ({"directions": "pca", "trajectory": 4}, "'pca' need `trajectory` of more than 4"),
+        ({"normalize": "neuron", "directions": "random"}, "`normalize` is one of"),
+        ({"backend": "gpu"}, "`backend` is"),
+        ({"batch_norm": "interpolate"}, "`batch_norm` is 'frozen' or 'recompute'"),
+        ({"batch_norm": "recompute", "backend": "vmap"}, "goes with neither"),
+        ({"batch_norm": "recompute", "mode": "train"}, "goes with neither"),
         ({"trajectory": 1}, "`trajectory` is 0 or at least 2"),
         ({"tol": 2.0}, "`tol` lies between"),
     ):
         with pytest.raises(ValueError, match=message):
             LossLandscape(**options)
+    with pytest.raises(ValueError, match="bytes"):
+        fit(tmp_path, LossLandscape(5, points=101))
     with pytest.raises(ValueError, match="`dim`=3 axes do not fit into 2 parameters"):
         fit(tmp_path, LossLandscape(3), module=Quadratic())

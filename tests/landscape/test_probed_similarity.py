@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from lightning_regimes import LossProbe
 from lightning_regimes.landscape import cka, probed_cka
@@ -90,6 +91,27 @@ def test_state_dict_and_vector_serve_as_well():
     for name, buffer in half.named_buffers():
         buffer.copy_(dict(first.named_buffers())[name])
     np.testing.assert_array_equal(probed_cka(probe, vector, "net.6").values, probed_cka(probe, half, "net.6").values)
+
+
+def test_what_the_probe_holds_fixed_comes_with_the_other_weights():
+    first, second = trained(0), trained(1)
+    whole = probed_cka(LossProbe(first, batches()), second, "net.6").values
+    part = probed_cka(LossProbe(first, batches(), parameters="net.6.*"), second, "net.6").values
+    np.testing.assert_array_equal(part, whole)
+
+
+def test_what_a_metric_keeps_in_the_state_dict_is_no_part_of_a_solution():
+    class Measured(Classifier):
+        def __init__(self, seed):
+            super().__init__(seed)
+            self.mean = MeanMetric()
+            self.mean.persistent(True)
+
+    first = Measured(0)
+    first.mean.update(3.0)
+    assert any(name.startswith("mean.") for name in first.state_dict())
+    found = probed_cka(LossProbe(first, batches()), first.state_dict())
+    np.testing.assert_allclose(found.values, 1.0, atol=1e-12)
 
 
 def test_a_layer_that_was_named_wrongly_is_an_error():
