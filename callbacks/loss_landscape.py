@@ -299,9 +299,7 @@ class LossLandscape(Diagnostic):
             )
             return None, None
         coordinates, share = self._path.coordinates(probe.point(), axes.vectors)
-        # Normalised directions are multiples of themselves, all others shares of the norm of the weights.
-        scale = float(probe.point().double().norm()) if self.normalize == "none" else 1.0
-        return (coordinates / scale).numpy(), share
+        return (coordinates / axes.scale(probe)).numpy(), share
 
     def _span_of(self, path: np.ndarray | None) -> list[float]:
         if self.span is not None or self.directions != "pca" or path is None:

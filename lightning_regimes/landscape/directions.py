@@ -13,6 +13,7 @@ from lightning_regimes.curvature import Eigenpairs, HessianOperator, eigsh
 from lightning_regimes.landscape.direction_normalization import Normalization, normalized
 from lightning_regimes.landscape.orthogonalization import append_orthogonal
 from lightning_regimes.landscape.principal_components import principal_components
+from lightning_regimes.landscape.surface import Unit
 from lightning_regimes.probe import LossProbe, ProbeError
 
 Kind = Literal["hessian", "random", "gradient", "pca", "interpolation"]
@@ -27,15 +28,18 @@ class Directions:
         names: of the axes, d of them.
         kind: where the directions come from.
         metadata: how they were found, in plain numbers and lists.
+        unit: in which a surface counts along them. ``"norm"``, for unit vectors: a coordinate is a share of the norm of
+            the parameters. ``"absolute"``: a coordinate is a multiple of its vector.
 
     Raises:
-        ValueError: the vectors are no matrix of finite numbers, or the names do not fit.
+        ValueError: the vectors are no matrix of finite numbers, the names do not fit, or there is no such unit.
     """
 
     vectors: Tensor
     names: tuple[str, ...]
     kind: str = "given"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    unit: Unit = "absolute"
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.shape[1] < 1 or not self.vectors.is_floating_point():
@@ -47,11 +51,21 @@ class Directions:
             raise ValueError(f"`names` holds {len(self.names)} names for {self.vectors.shape[1]} directions")
         if not bool(torch.isfinite(self.vectors).all()):
             raise ValueError("`vectors` has entries that are not finite")
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"`unit` is 'norm' or 'absolute', got {self.unit!r}")
 
     @property
     def dim(self) -> int:
         """Number of directions."""
         return self.vectors.shape[1]
+
+    def scale(self, probe: LossProbe) -> float:
+        r"""Return c of the surface :math:`L(\theta + c \sum_i x_i v_i)` about the point of a probe, in this unit.
+
+        That is the norm of the parameters or, for the unit ``"absolute"`` and where all parameters are zero, 1.
+        """
+        norm = float(torch.linalg.vector_norm(probe.point().double()))
+        return norm if self.unit == "norm" and norm > 0 else 1.0
 
 
 def directions(
@@ -110,7 +124,8 @@ def directions(
         drawn = append_orthogonal([], n, size=probe.num_parameters, dtype=probe.dtype, seed=seed)
         columns = [normalized(probe, vector.to(probe.device), normalize) for vector in drawn]
         names = tuple(f"random direction {index}" for index in range(1, n + 1))
-        return Directions(torch.stack(columns, dim=1), names, kind, {"seed": seed, "normalize": normalize})
+        unit: Unit = "norm" if normalize == "none" else "absolute"
+        return Directions(torch.stack(columns, dim=1), names, kind, {"seed": seed, "normalize": normalize}, unit)
     if kind == "gradient":
         return _gradient(probe, n, seed)
     assert points is not None
@@ -119,7 +134,7 @@ def directions(
         vectors, variance, share = principal_components(flat, n)
         names = tuple(f"principal component {index}" for index in range(1, n + 1))
         metadata = {"explained_variance": variance, "explained_variance_ratio": share, "num_points": len(flat)}
-        return Directions(vectors.to(probe.device, probe.dtype), names, kind, metadata)
+        return Directions(vectors.to(probe.device, probe.dtype), names, kind, metadata, "norm")
     return _interpolation(probe, flat)
 
 
@@ -185,7 +200,8 @@ def _hessian(probe: LossProbe, n: int, seed: int, eigenpairs: Eigenpairs | None)
         "converged": eigenpairs.converged,
     }
     vectors = eigenpairs.vectors[:, :n].detach().to(probe.device, probe.dtype)
-    return Directions(vectors, tuple(f"eigenvector {index}" for index in range(1, n + 1)), "hessian", metadata)
+    names = tuple(f"eigenvector {index}" for index in range(1, n + 1))
+    return Directions(vectors, names, "hessian", metadata, "norm")
 
 
 def _gradient(probe: LossProbe, n: int, seed: int) -> Directions:
@@ -197,7 +213,7 @@ def _gradient(probe: LossProbe, n: int, seed: int) -> Directions:
     columns = append_orthogonal([first], n - 1, size=probe.num_parameters, dtype=probe.dtype, seed=seed)
     vectors = torch.stack([column.to(probe.device) for column in columns], dim=1)
     names = ("gradient", *(f"random direction {index}" for index in range(1, n)))
-    return Directions(vectors, names, "gradient", {"gradient_norm": norm, "seed": seed})
+    return Directions(vectors, names, "gradient", {"gradient_norm": norm, "seed": seed}, "norm")
 
 
 def _interpolation(probe: LossProbe, points: list[Tensor]) -> Directions:
@@ -221,4 +237,4 @@ def _interpolation(probe: LossProbe, points: list[Tensor]) -> Directions:
         anchors = [[0.0, 0.0], [1.0, 0.0], [along, height / norms[0]]]
     names = tuple(f"towards point {index}" for index in range(1, len(columns) + 1))
     vectors = torch.stack(columns, dim=1).to(probe.dtype)
-    return Directions(vectors, names, "interpolation", {"anchors": anchors, "distances": norms})
+    return Directions(vectors, names, "interpolation", {"anchors": anchors, "distances": norms}, "absolute")

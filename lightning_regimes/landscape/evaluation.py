@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ from lightning_regimes.landscape.evaluation_backend import Backend, Evaluator, P
 from lightning_regimes.landscape.surface import LossSurface, Unit
 from lightning_regimes.landscape.surface_grid import Span, SurfaceGrid, grid_axes
 from lightning_regimes.landscape.surface_progress import SurfaceProgress, fingerprint
-from lightning_regimes.probe import LossProbe
+from lightning_regimes.probe import LossProbe, ProbeError
 from lightning_regimes.processes import Processes
 
 BatchNorm = Literal["frozen", "recompute"]
@@ -68,23 +68,27 @@ def evaluate_surface(
         span: half-width of the grid about the point, or its two ends (low, high); one number for all axes or a
             sequence of one for each.
         points: number of points on an axis, at least 2; one number or one for each.
-        unit: see above; default ``"norm"`` for unit vectors, ``"absolute"`` for all others.
+        unit: see above; default: that of the directions, or ``"absolute"`` where all parameters are zero.
         backend: see above.
         batch_norm: ``"frozen"`` evaluates with the running statistics of the module; ``"recompute"`` passes the batches
             once more at each point to have those of the point, and takes the loop.
         chunk_size: points that are evaluated together; default 16 for the loop, where it only says how often progress
             is noted, and 16 or 64 for vmap, whichever is faster.
         resume: path of an npz file in which the values are kept from time to time. If it is there, only what it lacks
-            is evaluated, and the outcome is the same to the last bit. Several processes have a file each, with the
-            number of the process in its name.
+            is evaluated, and the outcome is the same to the last bit. A file of another surface is told by its
+            parameters, buffers, batches, directions and grid, not by other attributes of the module. Several processes
+            have a file each, with the number of the process in its name.
         process_group: of ``torch.distributed``, see above.
-        max_bytes: bound on what the grid takes, and on what the parameters of a chunk take under vmap.
+        max_bytes: bound on what the grid takes, 33 bytes a point, and on what the parameters of a chunk take under
+            vmap.
         progress: show a progress bar, in the first process.
 
     Raises:
         ValueError: an argument is out of its range, the arguments do not go together, the directions do not fit the
             probe, or the file to resume from belongs to another surface.
-        ProbeError: the loss cannot be evaluated, or not by ``backend="vmap"``, or another process failed.
+        TypeError: ``span`` or ``points`` is neither a number nor a sequence.
+        ProbeError: the loss cannot be evaluated, or not by ``backend="vmap"``; it has state of its own, so that it is
+            no function of the parameters; or another process failed.
 
     References:
         Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, arXiv:1712.09913.
@@ -92,7 +96,7 @@ def evaluate_surface(
     _check_options(probe, backend, batch_norm, chunk_size, process_group)
     vectors = _checked_vectors(probe, directions)
     norm = float(torch.linalg.vector_norm(probe.point().double()))
-    chosen_unit = _checked_unit(vectors, unit, norm)
+    chosen_unit = _checked_unit(vectors, unit, directions.unit, norm)
     axes = grid_axes(span, points, directions.dim, max_bytes=max_bytes)
     grid = SurfaceGrid(axes, norm if chosen_unit == "norm" else 1.0)
     plan = planned(backend, chunk_size, max_bytes, probe, grid.num_evaluations)
@@ -177,27 +181,37 @@ class _Evaluation:
 
     def values(self, plan: Plan, report: Callable[..., Any]) -> Tensor:
         """Return the losses at the points of this process, 0 at all others, shape (evaluations,), float64."""
-        first, step = self._share
-        chunks = list(plan.chunks(self._grid.num_evaluations))[first::step]
         self._progress.begin(asdict(plan))
-        pending = [(start, stop) for start, stop in chunks if not self._progress.done[start:stop].all()]
-        total = sum(stop - start for start, stop in chunks)
-        report(total=total, completed=total - sum(stop - start for start, stop in pending))
-        if pending:
-            self._evaluate(pending, plan, lambda count: report(advance=count))
+        total = sum(stop - start for start, stop in self._chunks(plan))
+        rest = sum(stop - start for start, stop in self._pending(plan))
+        report(total=total, completed=total - rest)
+        if rest:
+            self._evaluate(plan, lambda count: report(advance=count))
         own = torch.zeros(self._grid.num_evaluations, dtype=torch.float64)
-        for start, stop in chunks:
+        for start, stop in self._chunks(plan):
             own[start:stop] = torch.from_numpy(self._progress.values[start:stop])
         return own
 
-    def _evaluate(self, chunks: list[tuple[int, int]], plan: Plan, report: Callable[[int], None]) -> None:
+    def _chunks(self, plan: Plan) -> Iterator[tuple[int, int]]:
+        return plan.chunks(self._grid.num_evaluations, self._share)
+
+    def _pending(self, plan: Plan) -> Iterator[tuple[int, int]]:
+        return ((start, stop) for start, stop in self._chunks(plan) if not self._progress.done[start:stop].all())
+
+    def _evaluate(self, plan: Plan, report: Callable[[int], None]) -> None:
         try:
             with self._evaluator.isolated():
+                center = self._evaluator.center()
                 evaluation = self._evaluator.loop() if plan.backend == "loop" else self._evaluator.vmap()
                 with evaluation.held():
-                    for start, stop in chunks:
+                    for start, stop in self._pending(plan):
                         self._progress.add(start, self._evaluator.values(evaluation, start, stop))
                         report(stop - start)
+                try:
+                    center.require()
+                except ProbeError:
+                    self._progress.forget()
+                    raise
         finally:
             self._progress.write()
 
@@ -238,19 +252,19 @@ def _checked_vectors(probe: LossProbe, directions: Directions) -> Tensor:
     return directions.vectors.detach().to(probe.device, probe.dtype).T.contiguous().T
 
 
-def _checked_unit(vectors: Tensor, unit: Unit | None, norm: float) -> Unit:
+def _checked_unit(vectors: Tensor, unit: Unit | None, default: Unit, norm: float) -> Unit:
     if unit not in (None, *get_args(Unit)):
         raise ValueError(f"`unit` is 'norm' or 'absolute', got {unit!r}")
+    if unit == "norm" and norm == 0:
+        raise ValueError("`unit`='norm' needs parameters that are not all zero; use 'absolute'")
+    chosen = unit or (default if norm > 0 else "absolute")
     lengths = torch.linalg.vector_norm(vectors.double(), dim=0)
-    are_unit = bool(((lengths - 1).abs() < 1e-3).all())
-    if unit == "norm" and not are_unit:
+    if chosen == "norm" and not bool(((lengths - 1).abs() < 1e-3).all()):
         raise ValueError(
             f"`unit`='norm' is for unit vectors, got vectors of length {[round(x, 4) for x in lengths.tolist()]}; use "
             "'absolute'"
         )
-    if unit == "norm" and norm == 0:
-        raise ValueError("`unit`='norm' needs parameters that are not all zero; use 'absolute'")
-    return unit or ("norm" if are_unit and norm > 0 else "absolute")
+    return chosen
 
 
 def _own_path(resume: str | os.PathLike[str] | None, processes: Processes) -> Path | None:

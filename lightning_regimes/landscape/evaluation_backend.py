@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_regimes.landscape.evaluation_loop import Derivatives, LoopEvaluation, needed_derivatives
 from lightning_regimes.landscape.evaluation_vmap import VmapEvaluation
+from lightning_regimes.landscape.side_effects import Repetition, batch_values
 from lightning_regimes.landscape.surface_grid import SurfaceGrid
 from lightning_regimes.probe import LossProbe, ProbeError
 
@@ -40,9 +41,10 @@ class Plan:
     backend: str
     chunk_size: int
 
-    def chunks(self, num_evaluations: int) -> Iterator[tuple[int, int]]:
-        """Yield the first and the last point, not included, of each chunk."""
-        for start in range(0, num_evaluations, self.chunk_size):
+    def chunks(self, num_evaluations: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[int, int]]:
+        """Yield the first and the last point, not included, of every ``share[1]``-th chunk from number ``share[0]``."""
+        first, step = share
+        for start in range(first * self.chunk_size, num_evaluations, step * self.chunk_size):
             yield start, min(start + self.chunk_size, num_evaluations)
 
 
@@ -66,6 +68,10 @@ class Evaluator:
     def isolated(self) -> AbstractContextManager[None]:
         """Hold the module at the probe's parameters over several evaluations, each of which is then cheaper."""
         return self._probe.isolated()
+
+    def center(self) -> Repetition:
+        """Return the losses at the probe's point, which have to come again at the end of :meth:`isolated`."""
+        return Repetition(self._probe, lambda: batch_values(self._probe))
 
     @functools.cached_property
     def derivatives(self) -> Derivatives:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_regimes.batches import map_tensors, tensors_of
 from lightning_regimes.landscape.normalization_statistics import recomputed_statistics
-from lightning_regimes.landscape.side_effects import SideEffects
+from lightning_regimes.landscape.side_effects import Repetition, SideEffects, batch_values
 from lightning_regimes.probe import LossProbe, weighted_sum
 
 Derivatives = Literal["none", "inner", "all"]
@@ -119,18 +119,21 @@ def needed_derivatives(probe: LossProbe) -> Derivatives:
 
     ``"none"`` where it is the same, to the last bit, without gradients; ``"inner"`` where it needs those of its own
     variables, as the residual of a differential equation; ``"all"`` where it needs the parameters' as well, as a
-    penalty on the gradient.
+    penalty on the gradient. To be called inside ``probe.isolated()``.
+
+    Raises:
+        ProbeError: the loss cannot be evaluated, or has state of its own.
     """
-    probed = [probe.batch_value(index).detach() for index in range(probe.num_batches)]
+    probed = Repetition(probe, lambda: batch_values(probe))
+    probed.require()
     modes: tuple[Derivatives, ...] = ("none", "inner")
     for derivatives in modes:
         loop = LoopEvaluation(probe, probe.point()[:, None], derivatives=derivatives)
         try:
             with loop.held():
-                values = [probe.batch_value(index).detach() for index in range(probe.num_batches)]
+                values = batch_values(probe)
         except Exception:
             continue
-        same = [torch.equal(a, b) or bool(a.isnan() & b.isnan()) for a, b in zip(values, probed, strict=True)]
-        if all(same):
+        if torch.allclose(values, probed.values, rtol=0.0, atol=0.0, equal_nan=True):
             return derivatives
     return "all"

@@ -79,6 +79,7 @@ def loss_barrier(
     Raises:
         TypeError: ``other`` is none of the three.
         ValueError: names or shapes differ, or an argument is out of its range.
+        ProbeError: the loss or the metric has state of its own.
 
     References:
         Frankle, Dziugaite, Roy, Carbin, Linear Mode Connectivity and the Lottery Ticket Hypothesis, arXiv:1912.05671;

@@ -20,6 +20,7 @@ from lightning_regimes.landscape.normalization_statistics import (
     with_batch_statistics,
 )
 from lightning_regimes.landscape.path_losses import Floats, Metric, highest, losses_on_curve, mean_of_ends
+from lightning_regimes.landscape.side_effects import Repetition
 from lightning_regimes.module_state import ProbeError
 from lightning_regimes.probe import LossProbe
 
@@ -113,7 +114,7 @@ def mode_connectivity(
     Raises:
         TypeError: ``other`` is none of the three.
         ValueError: names or shapes differ, or an argument is out of its range.
-        ProbeError: the training of the curve diverges.
+        ProbeError: the training of the curve diverges, or the loss or the metric has state of its own.
 
     References:
         Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, arXiv:1802.10026, equations 1
@@ -193,6 +194,8 @@ def _trained(
     generator, order = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
     losses = np.empty(steps)
     with normalized.isolated():
+        unbent = Repetition(normalized, lambda: _loss_and_gradient(normalized, curve.point(0.0), 0)[0])
+        unbent.require()
         for step in _counted(steps, progress):
             t = float(torch.rand((), generator=generator, dtype=torch.float64))
             index = int(torch.randint(normalized.num_batches, (), generator=order))
@@ -201,7 +204,8 @@ def _trained(
             if near and batch_norm == "interpolate" and far.statistics is not None:
                 statistics = {name: torch.lerp(near[name], last, t) for name, last in far.statistics.items()}
             with normalized.replaced(statistics):
-                loss, gradient = _loss_and_gradient(normalized, here.point(t), index)
+                total, gradient = _loss_and_gradient(normalized, here.point(t), index)
+            loss = float(total)
             if not (math.isfinite(loss) and bool(torch.isfinite(gradient).all())):
                 raise ProbeError(
                     f"the loss on the curve is not finite in step {step} at t = {t:.3g}; lower `learning_rate`"
@@ -211,10 +215,11 @@ def _trained(
             descent.step()
             schedule.step()
             losses[step] = loss
+        unbent.require()
     return Curve(curve.path, torch.cat([start, bends.detach(), end])), losses
 
 
-def _loss_and_gradient(probe: LossProbe, point: Tensor, index: int) -> tuple[float, Tensor]:
+def _loss_and_gradient(probe: LossProbe, point: Tensor, index: int) -> tuple[Tensor, Tensor]:
     """Return an estimate of the whole loss and its gradient from one batch of each process."""
     leaves = [piece.detach().clone().requires_grad_() for piece in probe.unflatten(point)]
 
@@ -226,7 +231,7 @@ def _loss_and_gradient(probe: LossProbe, point: Tensor, index: int) -> tuple[flo
 
     with probe.moved(leaves):
         total = probe.processes.sum(own, shape=(probe.num_parameters + 1,), dtype=probe.dtype, device=probe.device)
-    return float(total[0]), total[1:]
+    return total[0], total[1:]
 
 
 def _counted(steps: int, progress: bool) -> Iterable[int]:

@@ -19,6 +19,7 @@ from lightning_regimes.landscape.normalization_statistics import (
     recomputed_statistics,
     require_batch_norm,
 )
+from lightning_regimes.landscape.side_effects import Repetition
 from lightning_regimes.probe import LossProbe
 
 Floats = NDArray[np.float64]
@@ -49,6 +50,7 @@ def losses_on_curve(
 
     Raises:
         ValueError: an argument is out of its range, or there are no statistics to interpolate.
+        ProbeError: the loss or the metric has state of its own.
     """
     require_batch_norm(batch_norm)
     if points < 3:
@@ -62,19 +64,24 @@ def losses_on_curve(
         )
     measured = probe if metric is None else probe.with_loss(_as_loss(metric, probe))
     positions = np.linspace(0.0, 1.0, points)
-    losses = np.empty(points)
+
+    def loss_at(t: float) -> Tensor:
+        leaves = probe.unflatten(curve.point(t))
+        with measured.moved(leaves):
+            statistics: dict[str, Tensor] = {}
+            if near and batch_norm == "recompute":
+                with source.moved(leaves):
+                    statistics = recomputed_statistics(source)
+            elif near and batch_norm == "interpolate" and far.statistics is not None:
+                statistics = {name: torch.lerp(near[name], end, t) for name, end in far.statistics.items()}
+            with measured.replaced(statistics):
+                return measured.loss()
+
     with measured.isolated():
-        for index, t in enumerate(positions.tolist()):
-            leaves = probe.unflatten(curve.point(t))
-            with measured.moved(leaves):
-                statistics: dict[str, Tensor] = {}
-                if near and batch_norm == "recompute":
-                    with source.moved(leaves):
-                        statistics = recomputed_statistics(source)
-                elif near and batch_norm == "interpolate" and far.statistics is not None:
-                    statistics = {name: torch.lerp(near[name], end, t) for name, end in far.statistics.items()}
-                with measured.replaced(statistics):
-                    losses[index] = measured.loss().item()
+        start = Repetition(measured, lambda: loss_at(0.0))
+        start.require()
+        losses = np.array([start.values.item(), *(loss_at(t).item() for t in positions[1:].tolist())])
+        start.require()
     if np.isnan(losses).any():
         where = ", ".join(f"{t:.3g}" for t in positions[np.isnan(losses)][:5])
         warnings.warn(f"the loss is NaN on the path at {where}: these positions are left out", stacklevel=3)

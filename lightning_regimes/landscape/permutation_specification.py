@@ -107,7 +107,9 @@ class _Chain:
         size: number of units.
         channels: whether they are channels of an image, and not yet flat.
         blocks: whether they were channels, so that each owns consecutive entries.
-        mixed_by: a function that acted on the units together; behind it there may be no further layer.
+        mixed_by: a function that acted on the units together, or not on all alike; behind it there may be no further
+            layer.
+        seen: ids of the parameters so far.
     """
 
     axes: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
@@ -121,11 +123,17 @@ class _Chain:
     seen: set[int] = field(default_factory=set)
 
     def add(self, name: str, layer: nn.Module) -> None:
-        if any(True for _ in layer.parameters()) and id(layer) in self.seen:
-            raise ValueError(f"the layer {name!r} occurs twice in the chain; pass `specification`")
-        self.seen.add(id(layer))
-        if self.mixed_by and any(True for _ in layer.parameters()):
-            raise ValueError(f"{self.mixed_by} acts on hidden units together; pass `specification`")
+        parameters = set(map(id, layer.parameters()))
+        if parameters & self.seen:
+            raise ValueError(
+                f"the layer {name!r} occurs twice in the chain, or shares a parameter with one before it; pass "
+                "`specification`"
+            )
+        self.seen |= parameters
+        if self.mixed_by and parameters:
+            raise ValueError(
+                f"{self.mixed_by} acts on hidden units together, or not on all of them alike; pass `specification`"
+            )
         if isinstance(layer, nn.Linear):
             fits = layer.in_features == self.size or (self.blocks and layer.in_features % self.size == 0)
             if self.channels or (self.units is not None and not fits):
@@ -188,8 +196,8 @@ class _Chain:
     def _add_activation(self, name: str, layer: nn.Module) -> None:
         if any(True for _ in layer.parameters()):
             raise ValueError(f"{type(layer).__name__} {name!r} isn't a layer of a known kind; pass `specification`")
-        acts_alone, is_odd = _tried(layer, self.size, channels=self.channels)
-        if not acts_alone:
+        acts_alike, is_odd = _tried(layer, self.size, channels=self.channels)
+        if not acts_alike:
             # Behind the last weights anything may happen: only a further layer makes it an error.
             self.mixed_by = f"{type(layer).__name__} {name!r}"
         if not is_odd:
@@ -204,18 +212,27 @@ class _Chain:
 
 
 def _tried(layer: nn.Module, size: int, *, channels: bool) -> tuple[bool, bool]:
-    """Return whether a function without parameters acts on each element alone, and whether it is odd."""
+    """Return whether a function without parameters acts on each unit alone and on all alike, and whether it is odd."""
     generator = torch.Generator().manual_seed(0)
     inputs = 3 * torch.randn((4, size, 3, 3) if channels else (4, size), generator=generator)
+    # A swap and a cycle, of which all permutations are made.
+    swap = torch.arange(size)
+    swap[:2] = swap[:2].flip(0)
+    cycle = torch.arange(size).roll(1)
     training = layer.training
     try:
         with preserved_rng(), torch.no_grad():
             layer.training = False
             outputs, flipped = layer(inputs.clone()), layer(-inputs)
             single = layer(inputs.flatten()[:1].view(1, 1, 1, 1) if channels else inputs[:1, :1])
+            permuted = [(layer(inputs[:, order]), order) for order in (swap, cycle)]
     except Exception:
         return False, False
     finally:
         layer.training = training
-    alone = outputs.shape == inputs.shape and torch.allclose(single.flatten(), outputs.flatten()[:1], atol=1e-6)
-    return alone, alone and torch.allclose(flipped, -outputs, atol=1e-6)
+    if outputs.shape != inputs.shape:
+        return False, False
+    alike = torch.allclose(single.flatten(), outputs.flatten()[:1], atol=1e-6) and all(
+        torch.allclose(output, outputs[:, order], atol=1e-6) for output, order in permuted
+    )
+    return alike, alike and torch.allclose(flipped, -outputs, atol=1e-6)

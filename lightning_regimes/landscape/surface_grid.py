@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
@@ -14,8 +14,8 @@ Array = NDArray[np.float64]
 AxisSpan = float | tuple[float, float]
 Span = AxisSpan | Sequence[AxisSpan]
 
-# The value, and whether it is there.
-_BYTES_A_POINT = 9
+# The value, and whether it is there; those of this process, their sum over processes, and the copy that is returned.
+_BYTES_A_POINT = 9 + 3 * 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,16 @@ def grid_axes(span: Span, points: int | Sequence[int], dim: int, *, max_bytes: i
         span: half-width of an axis about 0, or its two ends; one number for all axes or one entry for each.
         points: number of points on an axis; one number for all or one for each.
         dim: number of axes.
-        max_bytes: bound on what the values on the grid take.
+        max_bytes: bound on what the evaluation of the grid takes.
 
     Raises:
+        TypeError: ``span`` or ``points`` is neither a number nor a sequence.
         ValueError: a span is not positive and finite, there is a single point on an axis, there is not one of each for
             each axis, or the grid is too large.
     """
+    for name, value in (("span", span), ("points", points)):
+        if not _is_number(value) and not isinstance(value, Iterable):
+            raise TypeError(f"`{name}` is one number or one for each of {dim} directions, got {value!r}")
     spans: list[AxisSpan] = [float(span)] * dim if _is_number(span) else list(cast(Sequence[AxisSpan], span))
     counts: list[Any] = [points] * dim if _is_number(points) else list(cast(Sequence[Any], points))
     if len(spans) != dim:
@@ -107,8 +111,8 @@ def _axis(span: Any, count: int) -> Array:
             raise ValueError(f"`span` is positive and finite, got {span}")
         # From integers, so that the axis is symmetric to the last bit and an odd number of points holds 0 itself.
         return float(span) * ((2 * np.arange(count) - (count - 1)) / (count - 1))
-    ends = tuple(span)
-    if len(ends) != 2 or not -math.inf < ends[0] < ends[1] < math.inf:
+    ends = tuple(span) if isinstance(span, Iterable) else ()
+    if len(ends) != 2 or not all(map(_is_number, ends)) or not -math.inf < ends[0] < ends[1] < math.inf:
         raise ValueError(f"`span` of an axis is a number or two ascending and finite ones, got {span!r}")
     axis = np.linspace(ends[0], ends[1], count)
     axis[np.abs(axis) < 1e-9 * (axis[1] - axis[0])] = 0.0

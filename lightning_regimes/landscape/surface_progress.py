@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
 import os
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_regimes.batches import tensors_of
 from lightning_regimes.landscape.surface_grid import SurfaceGrid
@@ -33,7 +35,7 @@ class SurfaceProgress:
         fingerprint: says which surface the values belong to, see :func:`fingerprint`.
 
     Raises:
-        ValueError: the file belongs to another surface.
+        ValueError: the file belongs to another surface, or is none of this kind.
     """
 
     def __init__(self, path: Path | None, num_evaluations: int, fingerprint: Mapping[str, str]) -> None:
@@ -51,9 +53,14 @@ class SurfaceProgress:
     def begin(self, plan: dict[str, Any]) -> None:
         """Evaluate by this plan; what was found by another is dropped, since its last bits may differ."""
         if self.plan is not None and plan != self.plan:
-            self.done[:] = False
-            self.values[:] = 0
+            self.forget()
         self.plan = plan
+
+    def forget(self) -> None:
+        """Drop all values."""
+        self.done[:] = False
+        self.values[:] = 0
+        self.plan = None
 
     def add(self, start: int, values: NDArray[np.float64]) -> None:
         """Note the values from the point ``start`` on."""
@@ -78,9 +85,12 @@ class SurfaceProgress:
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
+        unknown = f"`resume` names {path}, which is no surface in progress; give another path"
+        if not zipfile.is_zipfile(path):
+            raise ValueError(unknown)
         with np.load(path, allow_pickle=False) as file:
             if "progress" not in file:
-                raise ValueError(f"`resume` names {path}, which is no surface in progress; give another path")
+                raise ValueError(unknown)
             header = json.loads(str(file["progress"]))
             values, done = file["values"], file["done"]
         stored = header["fingerprint"]
@@ -95,7 +105,12 @@ class SurfaceProgress:
 
 
 def fingerprint(probe: LossProbe, vectors: Tensor, grid: SurfaceGrid, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return digests of everything that the values of a surface depend on, but for the code of the loss."""
+    """Return digests of what the values of a surface depend on.
+
+    Not covered are the code of the loss and attributes of the module that are neither parameters nor buffers, such as a
+    coefficient in the loss. Of a batch, tensors, arrays, numbers and strings are, in sequences, mappings, dataclasses
+    and objects that can be moved by ``to``.
+    """
     fixed = probe.fixed_tensors
     loss = {
         "source": probe.loss_source,
@@ -108,7 +123,7 @@ def fingerprint(probe: LossProbe, vectors: Tensor, grid: SurfaceGrid, options: M
     return {
         "the parameters": _digest(probe.point()),
         "the buffers or frozen parameters": _digest(*(fixed[path] for path in sorted(fixed))),
-        "the batches": _digest(*(tensor for index in range(probe.num_batches) for tensor in _tensors(probe, index))),
+        "the batches": _digest_batches(probe),
         "the loss": json.dumps(loss, sort_keys=True),
         "the directions": _digest(vectors),
         "the axes": _digest(*(torch.from_numpy(axis) for axis in grid.axes), torch.tensor(grid.scale)),
@@ -116,8 +131,46 @@ def fingerprint(probe: LossProbe, vectors: Tensor, grid: SurfaceGrid, options: M
     }
 
 
-def _tensors(probe: LossProbe, index: int) -> list[Tensor]:
-    return list(tensors_of(probe.batch(index)))
+def _digest_batches(probe: LossProbe) -> str:
+    digest = hashlib.sha256()
+    for index in range(probe.num_batches):
+        batch = probe.batch(index)
+        digest.update(_digest(*tensors_of(batch)).encode())
+        for part in _plain_parts(batch):
+            digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _plain_parts(value: Any) -> Iterator[str]:
+    """Yield what a batch holds beside its tensors, looked for where these are, in the order of its structure."""
+    kind = type(value).__qualname__
+    if isinstance(value, Tensor):
+        yield "tensor;"
+    elif value is None or isinstance(value, str | bytes | int | float | complex | np.generic):
+        yield f"{kind} {value!r};"
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()};"
+    elif isinstance(value, set | frozenset):
+        yield f"{kind} {sorted(map(repr, value))};"
+    else:
+        yield f"{kind}("
+        for part in _parts(value):
+            yield from _plain_parts(part)
+        yield ")"
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [part for item in value.items() for part in item]
+    if isinstance(value, tuple | list | np.ndarray):
+        return list(value)
+    if isinstance(value, type | nn.Module):
+        return []
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if callable(getattr(type(value), "to", None)) and hasattr(value, "__dict__"):
+        return [part for item in vars(value).items() for part in item]
+    return []
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -217,3 +217,5 @@ def test_directions_of_ones_own_are_checked() -> None:
         Directions(torch.ones(3, 1), ("a", "b"))
     with pytest.raises(ValueError, match="not finite"):
         Directions(torch.full((3, 1), float("inf")), ("a",))
+    with pytest.raises(ValueError, match="`unit` is 'norm' or 'absolute', got 'percent'"):
+        Directions(torch.ones(3, 1), ("a",), unit="percent")  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,52 @@ def test_an_interpolation_ends_at_the_other_checkpoint() -> None:
     at = {round(x, 6): value for x, value in zip(line.axes[0], line.values, strict=True)}
     assert at[0.0] == pytest.approx(float(probe.loss()), rel=1e-12)
     assert at[1.0] == pytest.approx(float(there.loss()), rel=1e-12)
+
+
+@pytest.mark.parametrize("distance", [0.9995, 1.0, 1.0005])
+def test_an_interpolation_over_about_one_unit_ends_at_the_other_point_too(distance: float) -> None:
+    module = Quadratic()
+    probe = LossProbe(module, [torch.zeros(1)])
+    step = torch.full((6,), distance / 6**0.5, dtype=torch.float64)
+    axes = directions(probe, "interpolation", points=[probe.point() + step])
+    surface = evaluate_surface(probe, axes, span=1.0, points=3)
+    assert surface.unit == "absolute"
+    with probe.moved([probe.point() + step]):
+        assert surface.values[-1] == pytest.approx(float(probe.loss()), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "unit"),
+    [
+        ("hessian", {}, "norm"),
+        ("random", {}, "norm"),
+        ("random", {"normalize": "filter"}, "absolute"),
+        ("random", {"normalize": "layer"}, "absolute"),
+        ("gradient", {}, "norm"),
+        ("pca", {"points": [2 * torch.eye(66)[index] for index in range(4)]}, "norm"),
+        ("interpolation", {"points": [torch.ones(66)]}, "absolute"),
+        ("interpolation", {"points": [torch.ones(66), torch.eye(66)[0]]}, "absolute"),
+    ],
+)
+def test_the_unit_is_that_of_the_directions(kind: Any, options: dict[str, Any], unit: str) -> None:
+    probe = classifier_probe()
+    axes = directions(probe, kind, **options)
+    surface = evaluate_surface(probe, axes, points=2)
+    assert axes.unit == surface.unit == unit
+    norm = float(torch.cat([parameter.detach().flatten() for parameter in classifier().parameters()]).double().norm())
+    assert axes.scale(probe) == surface.scale == pytest.approx(norm if unit == "norm" else 1.0, rel=1e-12)
+
+
+def test_without_a_norm_the_unit_is_absolute() -> None:
+    network = nn.Linear(5, 3)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    probe = LossProbe(network, classification_batches(20), loss=cross_entropy)
+    axes = directions(probe, "random", 1)
+    surface = evaluate_surface(probe, axes, points=3)
+    assert (surface.unit, surface.scale, axes.scale(probe)) == ("absolute", 1.0, 1.0)
+    with pytest.raises(ValueError, match="needs parameters that are not all zero"):
+        evaluate_surface(probe, axes, points=3, unit="norm")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -288,6 +336,84 @@ def test_a_count_in_the_batch_starts_anew_at_each_point() -> None:
     assert batch["calls"] == [1]
 
 
+class Stateful(nn.Module):
+    """A squared norm, times something that is another number at each evaluation."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = nn.Parameter(torch.arange(1.0, 5.0))
+        self.generator = torch.Generator().manual_seed(0)
+        self.random = np.random.default_rng(0)
+        self.scale = torch.ones(())
+        self.calls = 0
+
+    def diagnostic_loss(self, batch: Any) -> Tensor:
+        value = self.weight.square().sum()
+        self.calls += 1
+        if self.kind == "torch generator":
+            return value * torch.rand((), generator=self.generator)
+        if self.kind == "numpy generator":
+            return value * self.random.random()
+        if self.kind == "adaptive weight":
+            self.scale = 0.9 * self.scale + 0.1 * value.detach()
+            return value * self.scale
+        if self.kind == "counter":
+            return value * (1 + self.calls / 500)
+        if self.kind == "slow counter":
+            return value * (1 + self.calls // 30)
+        return value
+
+
+STATES = ["torch generator", "numpy generator", "adaptive weight", "counter"]
+
+
+@pytest.mark.parametrize("backend", ["loop", "vmap", "auto"])
+@pytest.mark.parametrize("kind", STATES)
+def test_a_loss_with_state_of_its_own_is_refused(kind: str, backend: Any) -> None:
+    module = Stateful(kind)
+    probe = LossProbe(module, [torch.zeros(1), torch.zeros(2)])
+    states = module.generator.get_state(), module.random.bit_generator.state
+    with pytest.raises(ProbeError, match=r"changes from one evaluation to the next .* `diagnostic_loss\(batch\)`"):
+        evaluate_surface(probe, directions(probe, "random", 2), points=13, backend=backend)
+    assert torch.equal(module.generator.get_state(), states[0])
+    assert module.random.bit_generator.state == states[1]
+    assert (module.calls, float(module.scale)) == (0, 1.0)
+
+
+@pytest.mark.parametrize("backend", ["loop", "vmap", "auto"])
+def test_state_that_the_loss_does_not_look_at_is_no_harm(backend: Any) -> None:
+    probe = LossProbe(Stateful("none"), [torch.zeros(1)])
+    surface = evaluate_surface(probe, directions(probe, "random", 2), points=13, backend=backend)
+    assert surface.center_loss == pytest.approx(30.0, rel=1e-6)
+
+
+def test_state_that_shows_late_leaves_no_values(tmp_path: Path) -> None:
+    probe = LossProbe(Stateful("slow counter"), [torch.zeros(1)])
+    axes = directions(probe, "random", 2)
+    for _ in range(2):
+        with pytest.raises(ProbeError, match="state of its own"):
+            evaluate_surface(probe, axes, points=13, backend="loop", resume=tmp_path / "surface.npz")
+
+
+def test_the_memory_of_a_surface_is_counted() -> None:
+    def flat(module: Any, batch: Any) -> Tensor:
+        return module.bias.sum()
+
+    probe = LossProbe(nn.Linear(1, 1), [torch.zeros(1)], loss=flat)
+    axes = directions(probe, "random", 2)
+    options: dict[str, Any] = {"backend": "vmap", "chunk_size": 1000}
+    evaluate_surface(probe, axes, points=50, **options)
+    tracemalloc.start()
+    surface = evaluate_surface(probe, axes, points=300, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The tensor of the values, which Python does not see, and what a chunk takes.
+    assert surface.values.nbytes < peak + 8 * 300**2 < 33 * 300**2 + 2**18
+    with pytest.raises(ValueError, match="takes 2970000 bytes"):
+        evaluate_surface(probe, axes, points=300, max_bytes=33 * 300**2 - 1)
+
+
 def test_nothing_is_left_behind() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Dropout(), nn.Linear(7, 3)).train()
@@ -405,20 +531,25 @@ def test_wrong_arguments_are_refused() -> None:
         ({"span": float("inf")}, "`span` is positive and finite, got inf"),
         ({"span": (0.1, 0.2, 0.3)}, "`span` is one number or one for each of 2 directions"),
         ({"span": [(0.5, -0.5), 0.1]}, "two ascending and finite ones"),
+        ({"span": [None, 0.1]}, "two ascending and finite ones, got None"),
+        ({"span": [("a", "b"), 0.1]}, "two ascending and finite ones"),
         (
             {"points": 20_000},
-            "20000 × 20000 points takes 3600000000 bytes, more than `max_bytes`=1073741824; lower `points`",
+            "20000 × 20000 points takes 13200000000 bytes, more than `max_bytes`=1073741824; lower `points`",
         ),
         ({"backend": "fast"}, "`backend` is one of auto, loop, vmap"),
         ({"batch_norm": "bn"}, "`batch_norm` is 'frozen' or 'recompute'"),
         ({"batch_norm": "recompute", "backend": "vmap"}, "needs the loop"),
         ({"chunk_size": 0}, "`chunk_size` is at least 1"),
-        ({"backend": "vmap", "chunk_size": 9, "max_bytes": 4000}, "lower `chunk_size`"),
+        ({"points": 9, "backend": "vmap", "chunk_size": 9, "max_bytes": 4000}, "lower `chunk_size`"),
         ({"unit": "percent"}, "`unit` is 'norm' or 'absolute'"),
     ]
     for options, message in cases:
         with pytest.raises(ValueError, match=message):
             evaluate_surface(probe, axes, **options)
+    for name in ("span", "points"):
+        with pytest.raises(TypeError, match=f"`{name}` is one number or one for each of 2 directions, got None"):
+            evaluate_surface(probe, axes, **{name: None})
     with pytest.raises(ValueError, match="`directions` have 5 entries, but the probe has 66 parameters"):
         evaluate_surface(probe, Directions(torch.ones(5, 1), ("a",)))
     with pytest.raises(ValueError, match="`unit`='norm' is for unit vectors"):

@@ -183,6 +183,29 @@ def test_divergence_says_what_to_do():
         mode_connectivity(probe, Point(1.0, 0.1), "bezier", learning_rate=1e3, optimizer="sgd", steps=50)
 
 
+class Drifting:
+    """A squared norm, times the number of evaluations so far over their period, rounded up."""
+
+    def __init__(self, period):
+        self.period = period
+
+    def __call__(self, module, batch):
+        module.calls = getattr(module, "calls", 0) + 1
+        return module.place.square().sum() * math.ceil(module.calls / self.period)
+
+
+@pytest.mark.parametrize("period", [1, 20])
+@pytest.mark.parametrize("role", ["loss", "metric", "training"])
+def test_loss_with_state_of_its_own_is_refused(role, period):
+    module = Point(-1.0, 0.0)
+    steady, drifting = (LossProbe(module, [None], loss=loss) for loss in (ring, Drifting(period)))
+    probe = drifting if role == "loss" else steady
+    options = {"metric": {"metric": Drifting(period)}, "training": {"training": drifting}}.get(role, {})
+    with pytest.raises(ProbeError, match="so that it has state of its own"):
+        mode_connectivity(probe, Point(1.0, 0.0), "bezier" if role == "training" else "linear", steps=20, **options)
+    assert not hasattr(module, "calls")
+
+
 def test_progress_is_shown_on_request(capsys):
     probe = LossProbe(Point(-1.0, 0.1), [None], loss=ring)
     mode_connectivity(probe, Point(1.0, 0.1), "bezier", steps=2, progress=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -124,5 +126,49 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "surface.npz"
     found = evaluate_surface(probe, directions(probe, "random", 1), points=3)
     found.save(path)
-    with pytest.raises(ValueError, match="no surface in progress"):
-        evaluate_surface(probe, directions(probe, "random", 1), points=3, resume=path)
+    arrays = tmp_path / "array.npz"
+    with arrays.open("wb") as file:
+        np.save(file, np.zeros(3))
+    text = tmp_path / "text.npz"
+    text.write_text("no archive")
+    empty = tmp_path / "empty.npz"
+    empty.touch()
+    for other in (path, arrays, text, empty, tmp_path):
+        with pytest.raises(ValueError, match=f"`resume` names {other}, which is no surface in progress"):
+            evaluate_surface(probe, directions(probe, "random", 1), points=3, resume=other)
+
+
+@dataclasses.dataclass
+class Sentence:
+    text: str
+    length: int
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ({"text": ["a"]}, {"text": ["aaaa"]}),
+        ({"count": 1}, {"count": 1.0}),
+        ({"a": 1}, {"b": 1}),
+        ([True, None], [None, True]),
+        ([[1], 2], [[1, 2]]),
+        ((Sentence("a", 1),), (Sentence("a", 2),)),
+        ({"mask": np.arange(3)}, {"mask": np.arange(3)[::-1]}),
+        ({"kinds": {"a", "b"}}, {"kinds": {"a", "c"}}),
+    ],
+)
+def test_what_a_batch_holds_beside_tensors_counts(tmp_path: Path, pair: tuple[Any, Any]) -> None:
+    def loss(module: Any, batch: Any) -> Tensor:
+        return module.weight.square().sum()
+
+    torch.manual_seed(0)
+    network = nn.Linear(2, 1)
+    first, same, other = (
+        LossProbe(network, [[torch.ones(2), plain]], loss=loss) for plain in (pair[0], copy.deepcopy(pair[0]), pair[1])
+    )
+    axes = directions(first, "random", 1)
+    path = tmp_path / "surface.npz"
+    found = evaluate_surface(first, axes, points=3, resume=path)
+    assert evaluate_surface(same, axes, points=3, resume=path).values.tobytes() == found.values.tobytes()
+    with pytest.raises(ValueError, match="it differs in the batches"):
+        evaluate_surface(other, axes, points=3, resume=path)

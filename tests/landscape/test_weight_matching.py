@@ -232,6 +232,56 @@ def test_chains_without_this_symmetry_are_refused(layers, message):
         infer_specification(nn.Sequential(*layers))
 
 
+class Each(nn.Module):
+    """A function without parameters; `scale` is a buffer."""
+
+    def __init__(self, function, scale=1.0):
+        super().__init__()
+        self.function = function
+        self.register_buffer("scale", torch.as_tensor(scale))
+
+    def forward(self, inputs):
+        return self.function(inputs, self.scale)
+
+
+@pytest.mark.parametrize(
+    ("function", "scale"),
+    [
+        (lambda inputs, scale: inputs * scale, torch.arange(1.0, 7.0)),
+        (lambda inputs, scale: inputs * scale, torch.tensor([1.0, 1, 1, 1, 1, 2])),
+        (lambda inputs, scale: inputs.cumsum(1), 1.0),
+        (lambda inputs, scale: inputs + inputs.roll(1, 1) * (inputs.shape[1] > 1), 1.0),
+        (lambda inputs, scale: torch.cat([inputs[:, :1], inputs[:, 1:].abs()], 1), 1.0),
+    ],
+)
+@pytest.mark.parametrize("channels", [False, True])
+def test_layers_that_tell_the_units_apart_are_refused(function, scale, channels):
+    if channels and isinstance(scale, torch.Tensor):
+        scale = scale[:, None, None]
+    make = (lambda *sizes: nn.Conv2d(*sizes, 1)) if channels else nn.Linear
+    with pytest.raises(ValueError, match="Each '1' acts on hidden units together, or not on all of them alike"):
+        infer_specification(nn.Sequential(make(4, 6), Each(function, scale), make(6, 2)))
+
+
+def test_a_function_of_each_unit_alone_may_have_a_buffer():
+    torch.manual_seed(0)
+    nets = [
+        nn.Sequential(nn.Linear(4, 6), Each(lambda inputs, scale: (scale * inputs).sin(), 3.0), nn.Linear(6, 2))
+        for _ in range(2)
+    ]
+    result = weight_matching(*nets, sign=True)
+    inputs = torch.randn(5, 4)
+    torch.testing.assert_close(loaded(nets[1], result.state)(inputs), nets[1](inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_layers_that_share_a_parameter_are_refused(name):
+    first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+    setattr(second, name, getattr(first, name))
+    with pytest.raises(ValueError, match="the layer '2' occurs twice in the chain, or shares a parameter with one"):
+        infer_specification(nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), nn.Linear(6, 2)))
+
+
 def test_layer_that_occurs_twice_is_refused():
     shared = nn.Linear(6, 6)
     with pytest.raises(ValueError, match="occurs twice"):
