@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -222,6 +223,18 @@ class PINN(L.LightningModule):
         """Return what the optimizer factory makes of this module."""
         return self.optimizer_factory(self)
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Evaluate the gradient, with its graph for an optimizer that says ``needs_gradient_graph`` (:class:`NNCG`)."""
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        listed = optimizers if isinstance(optimizers, list) else [optimizers]
+        if not any(getattr(optimizer, "needs_gradient_graph", False) for optimizer in listed):
+            super().backward(loss, *args, **kwargs)
+            return
+        with warnings.catch_warnings():
+            # Of gradients and parameters that hold each other; such an optimizer lets them go at the end of its step.
+            warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
+            super().backward(loss, *args, **{**kwargs, "create_graph": True})
+
     # ------------------------------------------------------------------ what changes between steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -237,7 +250,7 @@ class PINN(L.LightningModule):
         """Show the gradient to the trust region."""
         if self.trust_region is not None:
             parts = [
-                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
                 for parameter in self.network.parameters()
             ]
             self.trust_region.observe(torch.cat([part.reshape(-1) for part in parts]))

@@ -24,15 +24,21 @@ from lightning_regimes.optim.matrix_param_groups import (
 )
 from lightning_regimes.optim.muon import Muon
 from lightning_regimes.optim.newton_schulz import newton_schulz
+from lightning_regimes.optim.nncg import NNCG, NNCGStep
+from lightning_regimes.optim.nystrom_preconditioner import NystromApproximation, nystrom_approximation
 from lightning_regimes.optim.projected import ProjectedOptimizer, ProjectedSGDFactory
 from lightning_regimes.optim.rmnp import RMNP
+from lightning_regimes.optim.row_dominance import RowDominance, row_dominance
 from lightning_regimes.optim.row_normalize import row_factors, row_normalize
 from lightning_regimes.optim.schedules import CosineWithWarmup, cosine_with_warmup
+from lightning_regimes.optim.second_order_factories import NNCGFactory, SharpnessAwareFactory
+from lightning_regimes.optim.sharpness_aware import SharpnessAware
 from lightning_regimes.optim.spectral_power import normalize_power, polar_factor, spectral_power
 from lightning_regimes.optim.staged import AdamThenLBFGS
 from lightning_regimes.optim.streaming_spectral_power import streaming_spectral_power
 
 __all__ = [
+    "NNCG",
     "RMNP",
     "AdamFactory",
     "AdamThenLBFGS",
@@ -47,13 +53,19 @@ __all__ = [
     "MatrixOptimizerFactory",
     "Muon",
     "MuonFactory",
+    "NNCGFactory",
+    "NNCGStep",
+    "NystromApproximation",
     "OptimizerFactory",
     "ParameterRouting",
     "ProjectedOptimizer",
     "ProjectedSGDFactory",
     "RMNPFactory",
     "RoutedParameter",
+    "RowDominance",
     "SGDFactory",
+    "SharpnessAware",
+    "SharpnessAwareFactory",
     "cosine_with_warmup",
     "layer_names",
     "layerwise_lr_groups",
@@ -61,9 +73,11 @@ __all__ = [
     "matrix_param_groups",
     "newton_schulz",
     "normalize_power",
+    "nystrom_approximation",
     "polar_factor",
     "probe_layer_split",
     "route_parameters",
+    "row_dominance",
     "row_factors",
     "row_normalize",
     "spectral_power",

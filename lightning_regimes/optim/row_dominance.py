@@ -77,7 +77,8 @@ def row_dominance(x: Tensor, *, max_rows: int | None = None) -> RowDominance:
     if matrix.device.type == "mps":  # has no float64
         matrix = matrix.cpu()
     # The ratios and the cosine do not depend on the scale, and squares of tiny gradients are zero.
-    matrix = (matrix / magnitude(matrix)).double()
+    scaled = matrix / magnitude(matrix)
+    matrix = scaled.double()
     count = rows if max_rows is None else min(max_rows, rows)
     taken = torch.linspace(0, rows - 1, count, dtype=torch.float64, device=matrix.device).round().long()
     # Ratios beside a row of zeros are of the other rows alone; its own is not defined.
@@ -88,7 +89,8 @@ def row_dominance(x: Tensor, *, max_rows: int | None = None) -> RowDominance:
         beside = gram.scatter(1, chunk[:, None], 0.0).sum(1) / (rows - 1)
         ratios.append((diagonal / beside)[diagonal > 0])
     normalized = row_normalize(matrix, eps=torch.finfo(torch.float64).tiny)
-    polar = polar_factor(matrix)
+    # In the precision of the input, by which it is told which singular values are zero but for rounding.
+    polar = polar_factor(scaled, method="eigh").double()
     norms = float(torch.linalg.vector_norm(normalized) * torch.linalg.vector_norm(polar))
     cosine = float((normalized * polar).sum()) / norms if norms else math.nan
     return RowDominance(torch.cat(ratios), cosine)
