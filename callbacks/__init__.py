@@ -9,10 +9,13 @@ from lightning_regimes.lazy_names import lazy_names
 __all__ = [
     "CKASimilarity",
     "Diagnostic",
+    "DiagonalDominance",
     "DominantProjection",
     "FieldSnapshot",
     "GradientAlignment",
+    "HeavyTail",
     "HessianSpectrum",
+    "LayerSplit",
     "LossLandscape",
     "Measurement",
     "ModeConnectivity",
@@ -22,11 +25,14 @@ __all__ = [
 
 _SUBMODULES = {
     "CKASimilarity": "cka_similarity",
+    "DiagonalDominance": "diagonal_dominance",
     "Diagnostic": "diagnostic",
     "DominantProjection": "dominant_projection",
     "FieldSnapshot": "field_snapshot",
     "GradientAlignment": "gradient_alignment",
+    "HeavyTail": "heavy_tail",
     "HessianSpectrum": "hessian_spectrum",
+    "LayerSplit": "layer_split",
     "LossLandscape": "loss_landscape",
     "Measurement": "measurement",
     "ModeConnectivity": "mode_connectivity",
@@ -37,10 +43,13 @@ _SUBMODULES = {
 if TYPE_CHECKING:
     from lightning_regimes.callbacks.cka_similarity import CKASimilarity
     from lightning_regimes.callbacks.diagnostic import Diagnostic
+    from lightning_regimes.callbacks.diagonal_dominance import DiagonalDominance
     from lightning_regimes.callbacks.dominant_projection import DominantProjection
     from lightning_regimes.callbacks.field_snapshot import FieldSnapshot
     from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
+    from lightning_regimes.callbacks.heavy_tail import HeavyTail
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
+    from lightning_regimes.callbacks.layer_split import LayerSplit
     from lightning_regimes.callbacks.loss_landscape import LossLandscape
     from lightning_regimes.callbacks.measurement import Measurement
     from lightning_regimes.callbacks.mode_connectivity import ModeConnectivity

@@ -10,9 +10,12 @@ from lightning_regimes.dashboard.alignment_history import alignment_history, ste
 from lightning_regimes.dashboard.bifurcation import bifurcation
 from lightning_regimes.dashboard.curvature_history import edge_of_stability, row_blocks, spectrum_history, trace_history
 from lightning_regimes.dashboard.density_heat_map import density_heat_map
+from lightning_regimes.dashboard.diagonal_dominance import diagonal_dominance
 from lightning_regimes.dashboard.field_maps import field_maps
+from lightning_regimes.dashboard.heavy_tails import heavy_tails
 from lightning_regimes.dashboard.landscape_surface import connecting_path, landscape_surface, layer_similarity
 from lightning_regimes.dashboard.landscape_topology import landscape_topology, smad_history
+from lightning_regimes.dashboard.layer_split import layer_split
 from lightning_regimes.dashboard.loss_curve import loss_curve
 from lightning_regimes.dashboard.panel import Panel
 from lightning_regimes.dashboard.projection_history import projection_history
@@ -36,6 +39,9 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     alignment_history,
     step_size_bands,
     projection_history,
+    heavy_tails,
+    diagonal_dominance,
+    layer_split,
     landscape_surface,
     landscape_topology,
     smad_history,

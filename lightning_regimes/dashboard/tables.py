@@ -40,7 +40,11 @@ def cost_table(run: RunView) -> str:
         seconds = sum(record.scalars.get(f"{diagnostic}/seconds", 0.0) for record in records)
         work = [
             (sum(record.scalars.get(f"{diagnostic}/{unit}", 0.0) for record in records), name)
-            for unit, name in (("num_matvecs", "Hessian-vector products"), ("num_evaluations", "evaluations"))
+            for unit, name in (
+                ("num_matvecs", "Hessian-vector products"),
+                ("num_evaluations", "evaluations"),
+                ("num_decompositions", "decompositions of matrices"),
+            )
         ]
         done = ", ".join(f"{short(count)} {name}" for count, name in work if count) or "–"
         overhead = run.number(f"{diagnostic}/overhead")

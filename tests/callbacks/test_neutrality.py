@@ -13,9 +13,28 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regimes.callbacks import CKASimilarity, GradientAlignment, HessianSpectrum, LossLandscape, RegimeDetection
+from lightning_regimes.callbacks import (
+    CKASimilarity,
+    DiagonalDominance,
+    GradientAlignment,
+    HeavyTail,
+    HessianSpectrum,
+    LayerSplit,
+    LossLandscape,
+    RegimeDetection,
+)
 
-OUR_KEYS = ("alignment/", "hessian/", "regime/", "field/", "landscape/", "similarity/")
+OUR_KEYS = (
+    "alignment/",
+    "hessian/",
+    "regime/",
+    "field/",
+    "landscape/",
+    "similarity/",
+    "heavy_tail/",
+    "dominance/",
+    "layer_split/",
+)
 
 
 class NoisyClassifier(L.LightningModule):
@@ -181,9 +200,12 @@ CALLBACKS = {
     ],
     "landscape": lambda: [LossLandscape(every_n_steps=4, points=5, trajectory=8)],
     "landscape_with_statistics": lambda: [
-        LossLandscape(1, every_n_epochs=1, points=3, directions="gradient", batch_norm="recompute", num_batches=2)
+        LossLandscape(1, every_n_epochs=1, points=5, directions="gradient", batch_norm="recompute", num_batches=2)
     ],
     "similarity": lambda: [CKASimilarity(every_n_steps=4, num_batches=2)],
+    "heavy_tail": lambda: [HeavyTail(every_n_steps=3, at_start=True, min_size=3)],
+    "dominance": lambda: [DiagonalDominance(every_n_steps=3, at_start=True, num_batches=2)],
+    "layer_split": lambda: [LayerSplit(learning_rate=0.1, every_n_steps=4)],
     "budgeted": lambda: [HessianSpectrum(1, overhead_budget=0.9), RegimeDetection(overhead_budget=0.9)],
 }
 SCENARIOS = {

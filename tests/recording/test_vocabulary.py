@@ -57,4 +57,5 @@ def test_every_diagnostic_tells_its_cost() -> None:
     diagnostics = {key.split("/")[0] for key in VOCABULARY}
     for diagnostic in diagnostics:
         assert {f"{diagnostic}/seconds", f"{diagnostic}/overhead"} <= set(VOCABULARY)
-        assert {f"{diagnostic}/num_matvecs", f"{diagnostic}/num_evaluations"} & set(VOCABULARY)
+        counts = {f"{diagnostic}/num_{unit}" for unit in ("matvecs", "evaluations", "decompositions")}
+        assert counts & set(VOCABULARY)
