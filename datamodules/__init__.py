@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from lightning_regimes.datamodules.digits import HandwrittenDigits
     from lightning_regimes.datamodules.gaussian_noise import GaussianNoise
     from lightning_regimes.datamodules.linear_teacher import LinearTeacher
+    from lightning_regimes.datamodules.text_tokens import TextTokens
 
 _SUBMODULES = {
     "HandwrittenDigits": "digits",
     "Collocation": "collocation",
     "GaussianNoise": "gaussian_noise",
     "LinearTeacher": "linear_teacher",
+    "TextTokens": "text_tokens",
 }
 
-__all__ = ["Collocation", "GaussianNoise", "HandwrittenDigits", "LinearTeacher"]
+__all__ = ["Collocation", "GaussianNoise", "HandwrittenDigits", "LinearTeacher", "TextTokens"]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

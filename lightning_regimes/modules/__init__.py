@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.classifier import Classifier
     from lightning_regimes.modules.curriculum import Curriculum
     from lightning_regimes.modules.deep_linear import DeepLinear
+    from lightning_regimes.modules.layer_balancing import LayerBalancing
+    from lightning_regimes.modules.llama import Llama
     from lightning_regimes.modules.noisy_quadratic import NoisyQuadratic
     from lightning_regimes.modules.pinn import PINN
     from lightning_regimes.modules.region_sampling import RegionSampling
@@ -20,11 +22,23 @@ _SUBMODULES = {
     "AugmentedLagrangian": "augmented_lagrangian",
     "Curriculum": "curriculum",
     "DeepLinear": "deep_linear",
+    "LayerBalancing": "layer_balancing",
+    "Llama": "llama",
     "NoisyQuadratic": "noisy_quadratic",
     "PINN": "pinn",
     "RegionSampling": "region_sampling",
 }
 
-__all__ = ["PINN", "AugmentedLagrangian", "Classifier", "Curriculum", "DeepLinear", "NoisyQuadratic", "RegionSampling"]
+__all__ = [
+    "PINN",
+    "AugmentedLagrangian",
+    "Classifier",
+    "Curriculum",
+    "DeepLinear",
+    "LayerBalancing",
+    "Llama",
+    "NoisyQuadratic",
+    "RegionSampling",
+]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)
