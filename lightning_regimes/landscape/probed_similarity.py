@@ -25,7 +25,8 @@ def probed_cka(
     """Measure the alignment of each layer at the point of a probe with the same layer at other weights.
 
     What the layers return is taken while the module computes its loss, whatever its batches look like. Buffers and
-    parameters that are not probed come with the weights. Otherwise as :func:`~lightning_regimes.landscape.similarity.cka`.
+    parameters that are not probed come with the weights. Otherwise as
+    :func:`~lightning_regimes.landscape.similarity.cka`.
 
     Args:
         probe: the first network, and the batches, over all its processes.
