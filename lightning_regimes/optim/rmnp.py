@@ -117,5 +117,11 @@ class RMNP(MatrixOptimizer):
     def _apply_rows(self, parameter: Tensor, momentum: Tensor, scale: float, group: dict[str, Any]) -> None:
         self._decay(parameter, momentum, group)
         factors = row_factors(momentum.flatten(1), power=group["power"], eps=group["eps"])
-        factors = factors.mul_((group["lr"] if group["maximize"] else -group["lr"]) * scale)
-        parameter.addcmul_(momentum, factors.view(-1, *[1] * (parameter.ndim - 1)))
+        if parameter.ndim > 2:
+            factors = factors.view(-1, *[1] * (parameter.ndim - 1))
+        step = (group["lr"] if group["maximize"] else -group["lr"]) * scale
+        if isinstance(step, Tensor):
+            parameter.addcmul_(momentum, factors.mul_(step))
+        else:
+            # On small matrices what counts is the number of operations, so that none is spent on a plain number.
+            parameter.addcmul_(momentum, factors, value=step)
