@@ -73,7 +73,7 @@ def evaluate_surface(
         batch_norm: ``"frozen"`` evaluates with the running statistics of the module; ``"recompute"`` passes the batches
             once more at each point to have those of the point, and takes the loop.
         chunk_size: points that are evaluated together; default 16 for the loop, where it only says how often progress
-            is noted, and 16 or 64 for vmap, whichever is faster.
+            is noted, 64 for vmap, and 16 or 64 for ``"auto"``.
         resume: path of an npz file in which the values are kept from time to time. If it is there, only what it lacks
             is evaluated, and the outcome is the same to the last bit. A file of another surface is told by its
             parameters, buffers, batches, directions and grid, not by other attributes of the module. Several processes

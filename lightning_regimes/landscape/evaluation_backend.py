@@ -30,6 +30,8 @@ _VMAP_CHUNKS = (16, 64)
 _MIN_POINTS = 128
 # What vmap saves is the time to start operations, little against this for the loss at one point.
 _MAX_SECONDS = 0.01
+# A loss as short as this is little else than that time, so that the larger chunk comes first.
+_SHORT_SECONDS = 3e-4
 # How much of the rounding of the dtype may lie between the backends, on the scale of the losses in a chunk.
 _ROUNDINGS = 1000
 
@@ -125,7 +127,8 @@ class Evaluator:
     def fastest(self, chunk_size: int | None, max_bytes: int) -> tuple[Plan, Array]:
         """Return the fastest backend, and what it has found on the first points on the way.
 
-        Chunks grow as long as that pays. A chunk that would not fit into ``max_bytes`` is not tried.
+        Chunks grow as long as that pays; for a loss of next to no work, the largest is tried first and taken if it is
+        faster than the loop. A chunk that would not fit into ``max_bytes`` is not tried.
         """
         loop_plan = Plan("loop", chunk_size or _LOOP_CHUNK)
         if self._recompute or self._grid.num_points < _MIN_POINTS:
@@ -136,9 +139,11 @@ class Evaluator:
             if best_seconds > _MAX_SECONDS:
                 return best, found
             evaluation: VmapEvaluation | None = None
-            for size in _VMAP_CHUNKS if chunk_size is None else (chunk_size,):
+            is_short = best_seconds < _SHORT_SECONDS
+            sizes = _VMAP_CHUNKS if chunk_size is None else (chunk_size,)
+            for size in sizes[::-1] if is_short else sizes:
                 if size > self._grid.num_evaluations or vmap_bytes(self._probe, size) > max_bytes:
-                    break
+                    continue
                 try:
                     evaluation = evaluation or self._agreeing_vmap(expected[:2])
                     values, seconds = self.timed(evaluation, 0, size)
@@ -147,7 +152,9 @@ class Evaluator:
                     break
                 if seconds < best_seconds:
                     best, found, best_seconds = Plan("vmap", size), values, seconds
-                elif seconds > 1.2 * best_seconds:
+                    if is_short:
+                        break
+                elif seconds > 1.2 * best_seconds and not is_short:
                     break
         return best, found
 

@@ -90,7 +90,8 @@ def test_the_fastest_backend_is_not_chosen_again(tmp_path: Path, monkeypatch: py
     total = Loss()
     whole = surface(total, None)
     assert whole.metadata["backend"] == faster
-    assert whole.metadata["chunk_size"] == 16
+    # The loss is so short that the largest chunk that fits into the 169 points is tried first.
+    assert whole.metadata["chunk_size"] == (16 if faster == "loop" else 64)
     with pytest.raises(Interrupted):
         surface(Loss(limit=total.calls - 2), path)
     with np.load(path) as file:
