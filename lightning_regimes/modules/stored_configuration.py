@@ -14,8 +14,8 @@ def as_class_path(instance: Any) -> dict[str, Any] | None:
         instance: a dataclass, or an object whose ``arguments`` hold what it was made with.
 
     Returns:
-        None where the object can't be described so, or was made with something other than numbers, strings and
-        sequences of them.
+        None where the object can't be described so, or was made with something other than numbers, strings, objects
+        like itself and sequences of these.
     """
     arguments: Any
     if is_dataclass(instance):
@@ -42,4 +42,7 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    described = as_class_path(value)
+    if described is not None:
+        return described
     raise TypeError(f"{type(value).__name__} isn't plain data.")
