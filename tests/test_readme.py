@@ -31,6 +31,7 @@ def commands(text, start):
 FITS = commands(BASH + "\n" + COMMENTS, "lightning-regimes fit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", FITS)
 def test_every_fit_command_parses(command, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
