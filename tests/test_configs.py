@@ -44,6 +44,7 @@ def short(name):
     return [*QUIET, *options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_and_says_what_to_see(name):
     text = (CONFIGS / name).read_text()

@@ -226,7 +226,7 @@ def _tried(layer: nn.Module, size: int, *, channels: bool) -> tuple[bool, bool]:
             outputs, flipped = layer(inputs.clone()), layer(-inputs)
             single = layer(inputs.flatten()[:1].view(1, 1, 1, 1) if channels else inputs[:1, :1])
             permuted = [(layer(inputs[:, order]), order) for order in (swap, cycle)]
-    except Exception:
+    except Exception:  # a layer that refuses these inputs is none that acts on units alone
         return False, False
     finally:
         layer.training = training
