@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_regimes.datamodules.digits import HandwrittenDigits
     from lightning_regimes.datamodules.gaussian_noise import GaussianNoise
     from lightning_regimes.datamodules.linear_teacher import LinearTeacher
+    from lightning_regimes.datamodules.ode_trajectories import ODETrajectories
     from lightning_regimes.datamodules.text_tokens import TextTokens
 
 _SUBMODULES = {
@@ -18,9 +19,17 @@ _SUBMODULES = {
     "Collocation": "collocation",
     "GaussianNoise": "gaussian_noise",
     "LinearTeacher": "linear_teacher",
+    "ODETrajectories": "ode_trajectories",
     "TextTokens": "text_tokens",
 }
 
-__all__ = ["Collocation", "GaussianNoise", "HandwrittenDigits", "LinearTeacher", "TextTokens"]
+__all__ = [
+    "Collocation",
+    "GaussianNoise",
+    "HandwrittenDigits",
+    "LinearTeacher",
+    "ODETrajectories",
+    "TextTokens",
+]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

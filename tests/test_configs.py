@@ -38,6 +38,8 @@ def short(name):
     if name.startswith("pinn"):
         options += ["--data.steps_per_epoch=3", "--data.num_interior=50", "--model.network=MLP"]
         options += ["--model.network.hidden_sizes=[8]"]
+    if name.startswith("neural_ode"):
+        options += ["--data.steps_per_epoch=3", "--data.horizon=1", "--data.rollout_horizon=1"]
     if name.startswith("llama"):
         options += ["--data.max_bytes=100000", "--data.steps_per_epoch=3", "--data.cache_dir=tokens"]
         options += ["--data.sequence_length=16", "--model.configuration.hidden_size=16"]

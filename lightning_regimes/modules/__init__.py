@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.deep_linear import DeepLinear
     from lightning_regimes.modules.layer_balancing import LayerBalancing
     from lightning_regimes.modules.llama import Llama
+    from lightning_regimes.modules.neural_ode import NeuralODE
     from lightning_regimes.modules.noisy_quadratic import NoisyQuadratic
+    from lightning_regimes.modules.ode_solver import ODESolver
+    from lightning_regimes.modules.physics_penalty import PhysicsPenalty
     from lightning_regimes.modules.pinn import PINN
     from lightning_regimes.modules.region_sampling import RegionSampling
 
@@ -24,8 +27,11 @@ _SUBMODULES = {
     "DeepLinear": "deep_linear",
     "LayerBalancing": "layer_balancing",
     "Llama": "llama",
+    "NeuralODE": "neural_ode",
     "NoisyQuadratic": "noisy_quadratic",
+    "ODESolver": "ode_solver",
     "PINN": "pinn",
+    "PhysicsPenalty": "physics_penalty",
     "RegionSampling": "region_sampling",
 }
 
@@ -37,7 +43,10 @@ __all__ = [
     "DeepLinear",
     "LayerBalancing",
     "Llama",
+    "NeuralODE",
     "NoisyQuadratic",
+    "ODESolver",
+    "PhysicsPenalty",
     "RegionSampling",
 ]
 

@@ -4,14 +4,20 @@ from lightning_regimes.pde.allen_cahn import AllenCahn
 from lightning_regimes.pde.burgers import Burgers
 from lightning_regimes.pde.conditions import Condition, Periodic, Rate, Value
 from lightning_regimes.pde.convection import Convection
+from lightning_regimes.pde.damped_pendulum import DampedPendulum
 from lightning_regimes.pde.derivatives import Field, differentiable, gradient
 from lightning_regimes.pde.heldout import INTERIOR, heldout_points
 from lightning_regimes.pde.helmholtz import Helmholtz
+from lightning_regimes.pde.lorenz import Lorenz
+from lightning_regimes.pde.lotka_volterra import LotkaVolterra
+from lightning_regimes.pde.ode_system import ODESystem
 from lightning_regimes.pde.points import Domain, PointSampler, grid_points, sobol_sampler, uniform_sampler
 from lightning_regimes.pde.poisson import Poisson
 from lightning_regimes.pde.problem import Problem
 from lightning_regimes.pde.reaction import Reaction
 from lightning_regimes.pde.reaction_diffusion import ReactionDiffusion
+from lightning_regimes.pde.two_body import TwoBody
+from lightning_regimes.pde.van_der_pol import VanDerPol
 from lightning_regimes.pde.wave import Wave
 
 __all__ = [
@@ -20,9 +26,13 @@ __all__ = [
     "Burgers",
     "Condition",
     "Convection",
+    "DampedPendulum",
     "Domain",
     "Field",
     "Helmholtz",
+    "Lorenz",
+    "LotkaVolterra",
+    "ODESystem",
     "Periodic",
     "PointSampler",
     "Poisson",
@@ -30,7 +40,9 @@ __all__ = [
     "Rate",
     "Reaction",
     "ReactionDiffusion",
+    "TwoBody",
     "Value",
+    "VanDerPol",
     "Wave",
     "differentiable",
     "gradient",
