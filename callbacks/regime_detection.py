@@ -208,18 +208,16 @@ class RegimeDetection(Diagnostic):
         if self.error_metric is not None:
             value = _logged(trainer, self.error_metric)
             return (None, None) if value is None else (value, self.error_metric)
-        reference_error = getattr(pl_module, "reference_error", None)
-        if callable(reference_error):
-            return _number(reference_error()), "reference_error"
-        return None, None
+        value = _of_the_module(pl_module, "reference_error")
+        return (None, None) if value is None else (value, "reference_error")
 
     def _heldout_loss(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[float | None, str | None]:
         if self.error_metric is not None and _logged(trainer, self.error_metric) is None:
             return None, None  # what was asked for is not there; something else must not take its place
         if self.heldout_metric is None:
-            heldout_loss = getattr(pl_module, "heldout_loss", None)
-            if callable(heldout_loss):
-                return _number(heldout_loss()), "heldout_loss"
+            value = _of_the_module(pl_module, "heldout_loss")
+            if value is not None:
+                return value, "heldout_loss"
         for name in _HELDOUT_METRICS if self.heldout_metric is None else (self.heldout_metric,):
             value = _logged(trainer, name)
             if value is not None:
@@ -236,6 +234,13 @@ class RegimeDetection(Diagnostic):
             reason = _not_logged(trainer, named)
         self.warn(f"RegimeDetection gives no label: {reason}", once="evidence")
         return reason
+
+
+def _of_the_module(pl_module: L.LightningModule, name: str) -> float | None:
+    """Return what a method of the module says; it may say None, as long as there is nothing to compare with."""
+    method = getattr(pl_module, name, None)
+    value = method() if callable(method) else None
+    return None if value is None else _number(value)
 
 
 def _not_logged(trainer: L.Trainer, name: str) -> str:

@@ -98,6 +98,18 @@ def test_numbers_and_sources_of_a_module_that_offers_everything(tmp_path):
     assert losses[0] > 100 * losses[-1]
 
 
+def test_a_module_without_an_answer_is_judged_by_what_it_logs(tmp_path):
+    class Silent(Validated):
+        def reference_error(self):
+            return None
+
+        def heldout_loss(self):
+            return None
+
+    (record,), _ = fit(tmp_path, Silent(), RegimeDetection(on_error="raise"))
+    assert record.context["evidence_source"] == "val_loss"
+
+
 def test_without_methods_the_loss_at_initialization_and_a_usual_metric_serve(tmp_path):
     model = Validated()
     torch.manual_seed(0)
