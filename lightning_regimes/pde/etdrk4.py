@@ -23,7 +23,7 @@ def etdrk4(
     near zero.
 
     Args:
-        initial: ``(n,)`` values on a periodic grid.
+        initial: ``(…, n)`` values on a periodic grid.
         linear: ``(n // 2 + 1,)`` eigenvalues of ``A`` on the real Fourier modes, as ordered by ``numpy.fft.rfft``.
         nonlinear: ``f`` on grid values.
         duration: final time.
@@ -31,14 +31,14 @@ def etdrk4(
         num_contour_points: points on the upper half of the circle.
 
     Returns:
-        ``(num_steps + 1, n)``: the values at each time, the initial ones first.
+        ``(num_steps + 1, …, n)``: the values at each time, the initial ones first.
 
     References:
         A.-K. Kassam, L. N. Trefethen, "Fourth-order time-stepping for stiff PDEs", SIAM Journal on Scientific
         Computing 26, 2005, sections 2 and 3.
     """
     step = duration / num_steps
-    size = initial.size
+    size = initial.shape[-1]
 
     def transformed(spectrum: NDArray[np.complex128]) -> NDArray[np.complex128]:
         return np.fft.rfft(nonlinear(np.fft.irfft(spectrum, n=size)))
@@ -51,7 +51,7 @@ def etdrk4(
     middle = step * np.mean((2 + z + np.exp(z) * (-2 + z)) / z**3, axis=1).real
     last = step * np.mean((-4 - 3 * z - z**2 + np.exp(z) * (4 - z)) / z**3, axis=1).real
 
-    values = np.empty((num_steps + 1, size))
+    values = np.empty((num_steps + 1, *initial.shape))
     values[0] = initial
     spectrum = np.fft.rfft(initial)
     for index in range(num_steps):
