@@ -2,8 +2,10 @@
 
 ``python examples/compare_optimizers.py digits`` trains a convolutional classifier of handwritten digits, ``... text`` a
 small language model on text that ships with Python. Each optimizer gets the learning rate of a common grid that is best
-with the first seed; the AdamW part has the same rate for all, that of the best AdamW. All get the same matrices: AdamW
-trains them itself. Writes ``optimizers_digits.png`` and prints a table in Markdown.
+with the first seed, and the grid goes on while that is the last one on either side; the AdamW part has the same rate
+for all, that of the best AdamW. All get the same matrices: AdamW trains them itself. With the first seed, the spectra
+of these matrices and of their momenta are followed over the steps: the exponents of their tails, and how far the rows
+of a momentum are at right angles. Writes ``optimizers_digits.png`` and prints tables in Markdown.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -25,6 +28,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import nn
 
+from lightning_regimes.callbacks import DiagonalDominance, HeavyTail
 from lightning_regimes.datamodules import HandwrittenDigits, TextTokens
 from lightning_regimes.modules import Classifier, Llama
 from lightning_regimes.networks import LlamaConfiguration
@@ -35,16 +39,24 @@ from lightning_regimes.optim import (
     MuonFactory,
     OptimizerFactory,
     RMNPFactory,
+    route_parameters,
 )
+from lightning_regimes.recording import read_records
 
 SEEDS = (0, 1, 2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 OPTIMIZERS = ("AdamW", "Muon", "RMNP", "HTMuon")
 COLOURS = ("#667080", "#3056d3", "#1a7f4b", "#c2501c")
+
+#: Keys of what is followed over the steps.
+TAILS = ("heavy_tail/alpha_mean", "heavy_tail/momentum_alpha_mean")
+RATIOS = ("dominance/r_min", "dominance/r_avg", "dominance/r_max")
+COSINE = "dominance/cosine"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, for how long, and on which learning rates the optimizers are tried."""
+    """What is trained, for how long, and on which of ``RATES`` the optimizers are tried first."""
 
     steps: int
     check_every: int
@@ -79,13 +91,13 @@ def text(optimizer: OptimizerFactory) -> tuple[L.LightningModule, L.LightningDat
     )
     return (
         Llama(configuration, warmup=None, optimizer=optimizer),
-        TextTokens(max_bytes=2_000_000, sequence_length=128, batch_size=8, validation_share=0.03),
+        TextTokens(max_bytes=2_000_000, sequence_length=128, batch_size=8, validation_share=0.02),
     )
 
 
 TASKS = {
     "digits": Task(300, 25, (1e-3, 3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2, 3e-2), digits),
-    "text": Task(400, 50, (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2), text),
+    "text": Task(250, 50, (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2), text),
 }
 
 
@@ -106,12 +118,17 @@ def factory(name: str, lr: float, adamw_lr: float, steps: int) -> OptimizerFacto
 
 
 class ValidationLoss(Callback):
-    """Notes the validation loss, and the time that training alone has taken."""
+    """Notes the validation loss, and the time that training alone has taken.
+
+    Attributes:
+        traces: keys of what diagnostics recorded, each with steps and values.
+    """
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.losses: list[float] = []
         self.seconds = 0.0
+        self.traces: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._start = 0.0
 
     def on_train_batch_start(self, *arguments: Any) -> None:
@@ -120,16 +137,34 @@ class ValidationLoss(Callback):
     def on_train_batch_end(self, *arguments: Any) -> None:
         self.seconds += time.thread_time() - self._start
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.steps.append(trainer.global_step)
         self.losses.append(float(trainer.callback_metrics["val/loss"]))
 
 
+def diagnostics(module: L.LightningModule, every: int) -> list[Callback]:
+    """Return what follows the spectra of the matrices that the optimizers treat as such."""
+    matrices = [name for name, _ in route_parameters(module).named("matrix")]
+    return [HeavyTail(matrices, every_n_steps=every), DiagonalDominance(matrices, every_n_steps=every)]
+
+
+def traces_under(directory: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the steps and the values of each key that is followed."""
+    (journal,) = Path(directory).rglob("records.jsonl")
+    records = read_records(journal.parent.parent)
+    found = {}
+    for key in (*TAILS, *RATIOS, COSINE):
+        points = {record.global_step: record.scalars[key] for record in records if key in record.scalars}
+        found[key] = np.array(list(points)), np.array(list(points.values()))
+    return found
+
+
 def train(task: Task, optimizer: OptimizerFactory, seed: int) -> ValidationLoss:
-    """Train with a seed; a loss that is not finite counts as infinite."""
+    """Train with a seed, the first of which is followed; a loss that is not finite counts as infinite."""
     L.seed_everything(seed, verbose=False)
     module, datamodule = task.make(optimizer)
     watch = ValidationLoss()
+    followed = diagnostics(module, max(1, task.check_every // 5)) if seed == SEEDS[0] else []
     with tempfile.TemporaryDirectory() as directory:
         trainer = L.Trainer(
             accelerator="cpu",
@@ -144,7 +179,7 @@ def train(task: Task, optimizer: OptimizerFactory, seed: int) -> ValidationLoss:
             enable_model_summary=False,
             enable_progress_bar=False,
             gradient_clip_val=1.0,
-            callbacks=[watch],
+            callbacks=[watch, *followed],
         )
         try:
             trainer.fit(module, datamodule)
@@ -153,7 +188,20 @@ def train(task: Task, optimizer: OptimizerFactory, seed: int) -> ValidationLoss:
                 raise
             watch.losses.append(math.inf)
             watch.steps.append(trainer.global_step)
+        if followed:
+            watch.traces = traces_under(directory)
     return watch
+
+
+def best_rate(first: dict[float, ValidationLoss]) -> float:
+    """Return the learning rate with the least validation loss at the end."""
+    return min(first, key=lambda lr: first[lr].losses[-1])
+
+
+def beyond(first: dict[float, ValidationLoss]) -> list[float]:
+    """Return the next learning rate of the grid where the best one has none beside it on one side, and else nothing."""
+    index = RATES.index(best_rate(first))
+    return [lr for lr in RATES[max(0, index - 1) : index + 2] if lr not in first][:1]
 
 
 def tuned(task: Task) -> dict[str, tuple[float, list[ValidationLoss]]]:
@@ -162,10 +210,13 @@ def tuned(task: Task) -> dict[str, tuple[float, list[ValidationLoss]]]:
     adamw_lr = 0.0
     for name in OPTIMIZERS:
         first: dict[float, ValidationLoss] = {}
-        for lr in task.adamw_rates if name == "AdamW" else task.matrix_rates:
+        rates = list(task.adamw_rates if name == "AdamW" else task.matrix_rates)
+        while rates:
+            lr = rates.pop(0)
             first[lr] = train(task, factory(name, lr, adamw_lr, task.steps), SEEDS[0])
             print(f"{name}, learning rate {lr:g}: validation loss {first[lr].losses[-1]:.4f}", flush=True)
-        best = min(first, key=lambda lr: first[lr].losses[-1])
+            rates = rates or beyond(first)
+        best = best_rate(first)
         adamw_lr = best if name == "AdamW" else adamw_lr
         others = [train(task, factory(name, best, adamw_lr, task.steps), seed) for seed in SEEDS[1:]]
         found[name] = (best, [first[best], *others])
@@ -173,27 +224,46 @@ def tuned(task: Task) -> dict[str, tuple[float, list[ValidationLoss]]]:
 
 
 def draw(found: dict[str, tuple[float, list[ValidationLoss]]], title: str) -> Figure:
-    """Draw the mean validation loss over the steps, and the range over the seeds."""
-    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
-    axes = figure.subplots()
+    """Draw the validation loss, mean and range of the seeds, above what was followed with the first of them."""
+    figure = Figure(figsize=(6.4, 8.4), layout="constrained")
+    above, middle, below = figure.subplots(3, sharex=True)
     for (name, (lr, runs)), colour in zip(found.items(), COLOURS, strict=True):
         losses = np.array([run.losses for run in runs])
-        axes.fill_between(runs[0].steps, losses.min(0), losses.max(0), color=colour, alpha=0.18, linewidth=0)
-        axes.plot(runs[0].steps, losses.mean(0), color=colour, label=f"{name}, rate {lr:g}")
-    axes.set(xlabel="step", ylabel="validation loss", yscale="log", title=title)
-    axes.legend(frameon=False)
+        above.fill_between(runs[0].steps, losses.min(0), losses.max(0), color=colour, alpha=0.18, linewidth=0)
+        above.plot(runs[0].steps, losses.mean(0), color=colour, label=f"{name}, rate {lr:g}")
+        for key, style in zip(TAILS, ("-", "--"), strict=True):
+            middle.plot(*runs[0].traces[key], style, color=colour)
+        for key, style, width in zip(RATIOS, (":", "-", ":"), (1.0, 1.6, 1.0), strict=True):
+            below.plot(*runs[0].traces[key], style, color=colour, linewidth=width)
+    above.set(ylabel="validation loss", yscale="log", title=title)
+    above.legend(frameon=False)
+    middle.set(ylabel="tail exponent α", yscale="log")
+    middle.set_title("weights (solid) and momenta (dashed), mean over the matrices", fontsize="medium")
+    below.axhline(1, color="0.5", linewidth=0.8)
+    below.set(xlabel="step", ylabel="diagonal dominance r", yscale="log")
+    below.set_title("momenta: mean over the rows (solid), least and largest (dotted)", fontsize="medium")
     return figure
 
 
 def table(found: dict[str, tuple[float, list[ValidationLoss]]]) -> str:
-    """Return the last validation losses in Markdown, and the CPU time of a step against AdamW's."""
+    """Return the last validation losses in Markdown, and the CPU time of a bare step against AdamW's."""
     rows = ["| optimizer | learning rate | validation loss | least and most of the seeds | CPU time of a step |"]
     rows.append("|---|---|---|---|---|")
-    base = np.mean([run.seconds for run in found["AdamW"][1]])
+    base = np.mean([run.seconds for run in found["AdamW"][1][1:]])
     for name, (lr, runs) in found.items():
         last = np.array([run.losses[-1] for run in runs])
-        ratio = np.mean([run.seconds for run in runs]) / base
+        ratio = np.mean([run.seconds for run in runs[1:]]) / base
         rows.append(f"| {name} | {lr:g} | {last.mean():.4f} | {last.min():.4f} to {last.max():.4f} | {ratio:.2f} |")
+    return "\n".join(rows)
+
+
+def trace_table(found: dict[str, tuple[float, list[ValidationLoss]]]) -> str:
+    """Return in Markdown what was followed, at the first measurement and at the last."""
+    headings = ("α of weights", "α of momenta", "r_min", "r_avg", "r_max", "cosine of RMNP and Muon")
+    rows = [f"| optimizer | {' | '.join(headings)} |", "|---" * (1 + len(headings)) + "|"]
+    for name, (_, runs) in found.items():
+        values = [runs[0].traces[key][1] for key in (*TAILS, *RATIOS, COSINE)]
+        rows.append(f"| {name} | {' | '.join(f'{each[0]:.2f} → {each[-1]:.2f}' for each in values)} |")
     return "\n".join(rows)
 
 
@@ -210,6 +280,8 @@ def main() -> None:
     title = {"digits": "handwritten digits, convolutional network", "text": "Python's text, language model"}
     draw(found, title[arguments.task]).savefig(arguments.output or f"optimizers_{arguments.task}.png", dpi=150)
     print(table(found))
+    print()
+    print(trace_table(found))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from lightning_regimes.optim.matrix_optimizer import MatrixOptimizer
 from lightning_regimes.optim.muon import check_orthogonalization, named_dtype, orthogonalized
 from lightning_regimes.optim.newton_schulz import JORDAN_COEFFICIENTS
 from lightning_regimes.optim.spectral_power import Normalize, SpectralMethod, normalize_power, spectral_power
+from lightning_regimes.optim.streaming_spectral_power import streaming_spectral_power
 
 
 class HTMuon(MatrixOptimizer):
@@ -26,26 +27,21 @@ class HTMuon(MatrixOptimizer):
     Args:
         params: parameters, pairs (name, parameter), or groups.
         lr: learning rate of matrices.
-        weight_decay: decoupled decay of matrices.
-        momentum: μ, decay of the running mean of the gradient.
-        nesterov: whether the update looks ahead.
         power: p, between 0 and 1.
         normalize: what is made of the size of the update, see :func:`normalize_power`: ``"none"``, ``"schatten"``, or
             ``"rms"``, with which learning rates are those of Muon.
-        method: how powers are computed, see :func:`spectral_power`.
+        method: how powers are computed, see :func:`spectral_power`; ``"streaming"`` goes on from the singular vectors
+            of the step before, a square of the shorter side that the state then keeps for each matrix. They lag behind,
+            which makes an error of 20 % on the momenta of a small language model; but the update has the right size and
+            never goes uphill, :math:`\langle \tilde M, Y \rangle > 0`.
         dtype: of that computation, a dtype or its name.
         interval: every how many steps the power is computed, from the first on; the others are steps of Muon.
         ns_coefficients: of the Newton–Schulz iteration of those others.
         ns_steps: of the Newton–Schulz iteration of those others.
         ns_dtype: of its products, see :class:`Muon`.
-        adjust_lr_fn: how the learning rate follows from the shape, see :func:`learning_rate_scale`.
-        cautious_weight_decay: whether to decay only entries that the update moves towards zero.
         normuon_beta2: decay of the mean squares of rows that NorMuon divides the update by, such as 0.95; or None.
-        adamw_lr: learning rate of all else; by default ``lr``.
-        adamw_betas: decay of AdamW's moments.
-        adamw_eps: added to AdamW's denominator.
-        adamw_weight_decay: decoupled decay of all else; by default ``weight_decay``.
-        maximize: whether to go uphill.
+        weight_decay, momentum, nesterov, adjust_lr_fn, cautious_weight_decay, adamw_lr, adamw_betas, adamw_eps,
+            adamw_weight_decay, maximize: as for :class:`MatrixOptimizer`.
 
     Raises:
         ValueError: a setting is out of range, or there is no matrix.
@@ -79,11 +75,7 @@ class HTMuon(MatrixOptimizer):
         adamw_weight_decay: float | None = None,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "nesterov": nesterov,
+        own_settings = {
             "power": power,
             "normalize": normalize,
             "method": method,
@@ -93,20 +85,27 @@ class HTMuon(MatrixOptimizer):
             "ns_coefficients": ns_coefficients,
             "ns_steps": ns_steps,
             "ns_dtype": ns_dtype,
-            "adjust_lr_fn": adjust_lr_fn,
-            "cautious_weight_decay": cautious_weight_decay,
             "normuon_beta2": normuon_beta2,
-            "adamw_lr": adamw_lr,
-            "adamw_betas": adamw_betas,
-            "adamw_eps": adamw_eps,
-            "adamw_weight_decay": adamw_weight_decay,
-            "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            own_settings,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            nesterov=nesterov,
+            adjust_lr_fn=adjust_lr_fn,
+            cautious_weight_decay=cautious_weight_decay,
+            adamw_lr=adamw_lr,
+            adamw_betas=adamw_betas,
+            adamw_eps=adamw_eps,
+            adamw_weight_decay=adamw_weight_decay,
+            maximize=maximize,
+        )
 
     def update(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the powers of the matrices, or between two of them the polar factors of Muon."""
-        if group["num_steps"] % group["interval"]:
+        if not self._is_power(group):
             return normalize_power(orthogonalized(matrices, group), matrices, 0.0, normalize=group["normalize"])
         return spectral_power(
             matrices,
@@ -120,15 +119,35 @@ class HTMuon(MatrixOptimizer):
         """Raise ValueError if a setting is out of range."""
         check_orthogonalization(group)
         named_dtype(group["dtype"])
-        if not 0 <= group["power"] <= 1:
-            raise ValueError(f"`power` must be between 0 and 1, got {group['power']}")
         if group["interval"] < 1:
             raise ValueError(f"`interval` is at least 1, got {group['interval']}")
         for name, type_alias in (("normalize", Normalize), ("method", SpectralMethod)):
             if group[name] not in get_args(type_alias):
                 raise ValueError(f"`{name}` is one of {', '.join(get_args(type_alias))}, got {group[name]!r}")
-        if group["method"] == "streaming":
-            raise ValueError("`method` streaming carries a basis from step to step, which this optimizer does not keep")
+
+    def _update_blocks(
+        self, parameters: list[Tensor], matrices: Tensor, sizes: list[int], group: dict[str, Any]
+    ) -> Tensor:
+        if group["method"] != "streaming" or not self._is_power(group):
+            return super()._update_blocks(parameters, matrices, sizes, group)
+        blocks = matrices.split(sizes, dim=1)
+        return torch.cat([self._stream(parameters, each, number, group) for number, each in enumerate(blocks)], dim=1)
+
+    def _stream(self, parameters: list[Tensor], block: Tensor, number: int, group: dict[str, Any]) -> Tensor:
+        """Return the powers of one block of each matrix, from the singular vectors that its parameter keeps."""
+        name = f"singular_vectors_{number}"
+        working = block.to(named_dtype(group["dtype"]) or torch.promote_types(block.dtype, torch.float32))
+        identity = torch.eye(min(block.shape[1:]), dtype=working.dtype, device=working.device)
+        kept = [self.state[parameter].get(name, identity).to(working.dtype) for parameter in parameters]
+        update, basis = streaming_spectral_power(working, group["power"], torch.stack(kept))
+        for parameter, vectors in zip(parameters, basis, strict=True):
+            self.state[parameter][name] = vectors.clone()
+        return normalize_power(update.to(block.dtype), block, group["power"], normalize=group["normalize"])
+
+    @staticmethod
+    def _is_power(group: dict[str, Any]) -> bool:
+        """Return whether this step is one of the power, and none of Muon's between two of them."""
+        return bool(group["num_steps"] % group["interval"] == 0)
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
         super()._step_matrices(group)

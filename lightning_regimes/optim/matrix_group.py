@@ -31,6 +31,10 @@ def check_group(group: dict[str, Any]) -> None:
         return
     if not 0 <= group["momentum"] < 1:
         raise ValueError(f"`momentum` is in [0, 1), got {group['momentum']}")
+    if group.get("normuon_beta2") is not None and not 0 <= group["normuon_beta2"] < 1:
+        raise ValueError(f"`normuon_beta2` is in [0, 1) or None, got {group['normuon_beta2']}")
+    if not 0 <= group.get("power", 0) <= 1:
+        raise ValueError(f"`power` must be between 0 and 1, got {group['power']}")
     learning_rate_scale(group["adjust_lr_fn"], 1, 1)
     for index, parameter in enumerate(group["params"]):
         if parameter.ndim < 2:

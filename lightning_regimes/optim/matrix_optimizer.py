@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from lightning_regimes.optim.adamw_step import adamw_step
-from lightning_regimes.optim.learning_rate_adjustment import learning_rate_scale
+from lightning_regimes.optim.learning_rate_adjustment import AdjustLearningRate, learning_rate_scale
 from lightning_regimes.optim.matrix_group import (
     check_gradients,
     check_group,
@@ -52,14 +52,54 @@ class MatrixOptimizer(Optimizer, ABC):
 
     Args:
         params: parameters, pairs (name, parameter), or groups.
-        defaults: settings of groups that do not have their own. Those of the AdamW groups begin with ``adamw_``.
+        own_settings: settings that only the subclass knows, for groups that do not have their own.
+        lr: η, learning rate of matrices.
+        weight_decay: λ, decoupled decay of matrices.
+        momentum: μ, decay of the running mean of the gradient.
+        nesterov: whether the update looks ahead; without, the running mean itself is what f is applied to.
+        adjust_lr_fn: how the learning rate follows from the shape, see :func:`learning_rate_scale`.
+        cautious_weight_decay: whether to decay only entries that the update moves towards zero.
+        adamw_lr: learning rate of all else; None is ``lr``.
+        adamw_betas: decay of AdamW's moments.
+        adamw_eps: added to AdamW's denominator.
+        adamw_weight_decay: decoupled decay of all else; None is ``weight_decay``.
+        maximize: whether to go uphill.
 
     Raises:
         ValueError: a setting is out of range, a matrix group holds something that is no matrix, or there is no matrix.
     """
 
-    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
-        super().__init__(params, defaults)
+    def __init__(
+        self,
+        params: ParamsT,
+        own_settings: Mapping[str, Any] | None = None,
+        *,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        adjust_lr_fn: AdjustLearningRate | None = "original",
+        cautious_weight_decay: bool = False,
+        adamw_lr: float | None = None,
+        adamw_betas: tuple[float, float] = (0.9, 0.95),
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        maximize: bool = False,
+    ) -> None:
+        common = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "adjust_lr_fn": adjust_lr_fn,
+            "cautious_weight_decay": cautious_weight_decay,
+            "adamw_lr": adamw_lr,
+            "adamw_betas": adamw_betas,
+            "adamw_eps": adamw_eps,
+            "adamw_weight_decay": adamw_weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, common | dict(own_settings or {}))
         if all(group["algorithm"] == "adamw" for group in self.param_groups):
             raise ValueError(
                 f"{type(self).__name__} got no matrix, that is no real parameter of two or more dimensions: use AdamW, "
@@ -158,7 +198,7 @@ class MatrixOptimizer(Optimizer, ABC):
             matrices = torch.stack([momentum.flatten(1) for momentum in momenta])
             rows, columns = matrices.shape[1:]
             sizes = row_blocks(group, rows)
-            updates = self._update_blocks(matrices, sizes, group)
+            updates = self._update_blocks(parameters, matrices, sizes, group)
             if group.get("normuon_beta2") is not None:
                 updates = self._normalize_neurons(parameters, updates, group["normuon_beta2"])
             scales = [self.learning_rate_scale(group, size, columns) for size in sizes]
@@ -168,7 +208,10 @@ class MatrixOptimizer(Optimizer, ABC):
             for parameter, update in zip(parameters, updates.unbind(), strict=True):
                 self._apply(parameter, update.view(parameter.shape), scales[0], group)
 
-    def _update_blocks(self, matrices: Tensor, sizes: list[int], group: dict[str, Any]) -> Tensor:
+    def _update_blocks(
+        self, parameters: list[Tensor], matrices: Tensor, sizes: list[int], group: dict[str, Any]
+    ) -> Tensor:
+        """Return the updates of stacked matrices, one for each parameter, that consist of blocks of these sizes."""
         if len(sizes) == 1:
             return self.update(matrices, group)
         if len(set(sizes)) == 1:

@@ -24,21 +24,13 @@ class Muon(MatrixOptimizer):
     Args:
         params: parameters, pairs (name, parameter), or groups.
         lr: learning rate of matrices.
-        weight_decay: decoupled decay of matrices.
-        momentum: μ, decay of the running mean of the gradient.
-        nesterov: whether the update looks ahead.
         ns_coefficients: of the Newton–Schulz iteration.
         ns_steps: of the Newton–Schulz iteration.
         ns_dtype: of its products, a dtype or its name; by default bfloat16 on an accelerator, and float32 on a CPU,
             where bfloat16 can be fifty times slower.
-        adjust_lr_fn: how the learning rate follows from the shape, see :func:`learning_rate_scale`.
-        cautious_weight_decay: whether to decay only entries that the update moves towards zero.
         normuon_beta2: decay of the mean squares of rows that NorMuon divides the update by, such as 0.95; or None.
-        adamw_lr: learning rate of all else; by default ``lr``.
-        adamw_betas: decay of AdamW's moments.
-        adamw_eps: added to AdamW's denominator.
-        adamw_weight_decay: decoupled decay of all else; by default ``weight_decay``.
-        maximize: whether to go uphill.
+        weight_decay, momentum, nesterov, adjust_lr_fn, cautious_weight_decay, adamw_lr, adamw_betas, adamw_eps,
+            adamw_weight_decay, maximize: as for :class:`MatrixOptimizer`.
 
     Raises:
         ValueError: a setting is out of range, or there is no matrix.
@@ -68,24 +60,27 @@ class Muon(MatrixOptimizer):
         adamw_weight_decay: float | None = None,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "nesterov": nesterov,
+        own_settings = {
             "ns_coefficients": ns_coefficients,
             "ns_steps": ns_steps,
             "ns_dtype": ns_dtype,
-            "adjust_lr_fn": adjust_lr_fn,
-            "cautious_weight_decay": cautious_weight_decay,
             "normuon_beta2": normuon_beta2,
-            "adamw_lr": adamw_lr,
-            "adamw_betas": adamw_betas,
-            "adamw_eps": adamw_eps,
-            "adamw_weight_decay": adamw_weight_decay,
-            "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            own_settings,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            nesterov=nesterov,
+            adjust_lr_fn=adjust_lr_fn,
+            cautious_weight_decay=cautious_weight_decay,
+            adamw_lr=adamw_lr,
+            adamw_betas=adamw_betas,
+            adamw_eps=adamw_eps,
+            adamw_weight_decay=adamw_weight_decay,
+            maximize=maximize,
+        )
 
     def update(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the Newton–Schulz approximation of the polar factors."""
@@ -105,13 +100,11 @@ def orthogonalized(matrices: Tensor, group: dict[str, Any]) -> Tensor:
 
 
 def check_orthogonalization(group: dict[str, Any]) -> None:
-    """Raise ValueError if a setting of the iteration or of NorMuon is out of range."""
+    """Raise ValueError if a setting of the iteration is out of range."""
     if group["ns_steps"] < 1:
         raise ValueError(f"`ns_steps` is at least 1, got {group['ns_steps']}")
     if len(group["ns_coefficients"]) != 3:
         raise ValueError(f"`ns_coefficients` are three numbers, got {group['ns_coefficients']}")
-    if group["normuon_beta2"] is not None and not 0 <= group["normuon_beta2"] < 1:
-        raise ValueError(f"`normuon_beta2` is in [0, 1) or None, got {group['normuon_beta2']}")
     named_dtype(group["ns_dtype"])
 
 

@@ -27,20 +27,13 @@ class RMNP(MatrixOptimizer):
     Args:
         params: parameters, pairs (name, parameter), or groups.
         lr: learning rate of matrices.
-        weight_decay: decoupled decay of matrices.
-        momentum: μ, decay of the running mean of the gradient. Classical momentum is 1/(1-μ) times that, which the norm
-            takes away again.
-        nesterov: whether the update looks ahead.
+        momentum: μ. Classical momentum is 1/(1-μ) times this running mean, which the norm takes away again.
         power: p, between 0 and 1: 0 is RMNP, 1 is SGD with momentum, and in between long rows stay longer.
         eps: smallest norm to divide by, so that a row of zeros stays.
-        adjust_lr_fn: how the learning rate follows from the shape, see :func:`learning_rate_scale`;
-            ``"match_rms_adamw"`` is 0.2 √n here, as rows of norm one have another root mean square than a polar factor.
-        cautious_weight_decay: whether to decay only entries that the update moves towards zero.
-        adamw_lr: learning rate of all else; by default ``lr``.
-        adamw_betas: decay of AdamW's moments.
-        adamw_eps: added to AdamW's denominator.
-        adamw_weight_decay: decoupled decay of all else; by default ``weight_decay``.
-        maximize: whether to go uphill.
+        adjust_lr_fn: as for :class:`MatrixOptimizer`, but that ``"match_rms_adamw"`` is 0.2 √n, as rows of norm one
+            have another root mean square than a polar factor.
+        weight_decay, nesterov, cautious_weight_decay, adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay, maximize:
+            as for :class:`MatrixOptimizer`.
 
     Raises:
         ValueError: a setting is out of range, or there is no matrix.
@@ -67,22 +60,25 @@ class RMNP(MatrixOptimizer):
         adamw_weight_decay: float | None = None,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "nesterov": nesterov,
+        own_settings = {
             "power": power,
             "eps": eps,
-            "adjust_lr_fn": adjust_lr_fn,
-            "cautious_weight_decay": cautious_weight_decay,
-            "adamw_lr": adamw_lr,
-            "adamw_betas": adamw_betas,
-            "adamw_eps": adamw_eps,
-            "adamw_weight_decay": adamw_weight_decay,
-            "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            own_settings,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            nesterov=nesterov,
+            adjust_lr_fn=adjust_lr_fn,
+            cautious_weight_decay=cautious_weight_decay,
+            adamw_lr=adamw_lr,
+            adamw_betas=adamw_betas,
+            adamw_eps=adamw_eps,
+            adamw_weight_decay=adamw_weight_decay,
+            maximize=maximize,
+        )
 
     def update(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the matrices with normalized rows."""
@@ -96,8 +92,6 @@ class RMNP(MatrixOptimizer):
 
     def check_settings(self, group: dict[str, Any]) -> None:
         """Raise ValueError if a setting is out of range."""
-        if not 0 <= group["power"] <= 1:
-            raise ValueError(f"`power` must be between 0 and 1, got {group['power']}")
         if not group["eps"] > 0:
             raise ValueError(f"`eps` must be positive, got {group['eps']}")
 

@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "muon with normalized neurons": lambda params, **options: Muon(params, normuon_beta2=0.95, **options),
     "rmnp": RMNP,
     "htmuon": HTMuon,
+    "htmuon, streaming": lambda params, **options: HTMuon(params, method="streaming", **options),
     "htmuon at intervals": lambda params, **options: HTMuon(params, interval=3, normuon_beta2=0.9, **options),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -32,19 +33,8 @@ class Plain(MatrixOptimizer):
     """The update is the momentum, so that everything around it can be computed by hand."""
 
     def __init__(self, params, lr=0.1, **settings):
-        defaults = {
-            "momentum": 0.0,
-            "nesterov": False,
-            "weight_decay": 0.0,
-            "adjust_lr_fn": None,
-            "cautious_weight_decay": False,
-            "adamw_lr": None,
-            "adamw_weight_decay": None,
-            "adamw_betas": (0.9, 0.95),
-            "adamw_eps": 1e-8,
-            "maximize": False,
-        }
-        super().__init__(params, {"lr": lr} | defaults | settings)
+        bare = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "adjust_lr_fn": None}
+        super().__init__(params, lr=lr, **(bare | settings))
         self.seen = []
 
     def update(self, matrices, group):
