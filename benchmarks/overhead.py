@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., torch.optim.Optimi
 CALLBACKS: dict[str, Callable[[], list[L.Callback]]] = {
     "bare": list,
     "HessianSpectrum": lambda: [HessianSpectrum(overhead_budget=0.05)],
-    "RegimeDetection": lambda: [RegimeDetection(overhead_budget=0.05, at_end=False)],
+    "RegimeDetection": lambda: [RegimeDetection(at_end=False)],
     "GradientAlignment": lambda: [GradientAlignment(overhead_budget=0.05)],
 }
 

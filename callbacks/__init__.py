@@ -21,6 +21,7 @@ __all__ = [
     "ModeConnectivity",
     "RandomState",
     "RegimeDetection",
+    "RegimeGuidedOptimizer",
 ]
 
 _SUBMODULES = {
@@ -38,6 +39,7 @@ _SUBMODULES = {
     "ModeConnectivity": "mode_connectivity",
     "RandomState": "random_state",
     "RegimeDetection": "regime_detection",
+    "RegimeGuidedOptimizer": "regime_guided_optimizer",
 }
 
 if TYPE_CHECKING:
@@ -55,5 +57,6 @@ if TYPE_CHECKING:
     from lightning_regimes.callbacks.mode_connectivity import ModeConnectivity
     from lightning_regimes.callbacks.random_state import RandomState
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
+    from lightning_regimes.callbacks.regime_guided_optimizer import RegimeGuidedOptimizer
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

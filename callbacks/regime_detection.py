@@ -15,7 +15,7 @@ from lightning_regimes.callbacks.loss_history import LossHistory
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
-from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend
+from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend, model_family
 
 # Names under which people log the training loss on validation data.
 _HELDOUT_METRICS = ("val_loss", "val/loss", "valid_loss", "valid/loss", "validation_loss", "validation/loss")
@@ -41,6 +41,7 @@ class RegimeDetection(Diagnostic):
         thresholds: where "low" ends; default :class:`~lightning_regimes.regimes.RegimeThresholds`.
         at_end: also label the finished run.
         num_batches: how many different training batches the training loss is evaluated on.
+        overhead_budget: share of the training time to spend; what the hooks themselves cost comes on top of it.
         options: as for :class:`~lightning_regimes.callbacks.diagnostic.Diagnostic`.
     """
 
@@ -54,12 +55,13 @@ class RegimeDetection(Diagnostic):
         thresholds: RegimeThresholds | None = None,
         at_end: bool = True,
         num_batches: int = 4,
+        overhead_budget: float = 0.01,
         **options: Any,
     ) -> None:
         self.error_metric = error_metric
         self.heldout_metric = heldout_metric
         self.thresholds = thresholds or RegimeThresholds()
-        super().__init__(at_end=at_end, num_batches=num_batches, **options)
+        super().__init__(at_end=at_end, num_batches=num_batches, overhead_budget=overhead_budget, **options)
 
     def reset(self) -> None:
         """Forget everything about a training."""
@@ -165,7 +167,8 @@ class RegimeDetection(Diagnostic):
                 "regime/agreement": report.agreement,
                 "regime/provisional": float(report.provisional),
             }
-            context |= {"reasons": list(report.reasons), "guidance": guidance(report)}
+            advice = guidance(report, family=model_family(pl_module))
+            context |= {"reasons": list(report.reasons), "guidance": str(advice)}
         evidence = [("training loss / reference loss", loss / reference, self.thresholds.fit)]
         evidence += [] if error is None else [("error", error, self.thresholds.error)]
         evidence += (

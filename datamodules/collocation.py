@@ -14,6 +14,8 @@ from lightning_regimes.pde import INTERIOR, Problem, heldout_points, sobol_sampl
 
 Batch = dict[str, Tensor]
 
+_ADDED_DRAWS = 1_000_003
+
 
 class Collocation(L.LightningDataModule):
     """Collocation points of a differential equation: a batch is ``{"interior": (N, d), <condition>: (M, d), …}``.
@@ -78,6 +80,7 @@ class Collocation(L.LightningDataModule):
         self.num_validation = num_validation
         self.seed = seed
         self._drawn: tuple[int, Batch] | None = None
+        self._added = (1, 0)
         self._transferred: tuple[Any, torch.device, Any] | None = None
 
     @property
@@ -107,11 +110,37 @@ class Collocation(L.LightningDataModule):
             self._drawn = (draw, _in_default_dtype(self._draw(draw)))
         return self._drawn[1]
 
+    @property
+    def full_batch(self) -> bool:
+        """Whether each step sees all training points."""
+        return self.batch_size is None
+
+    def renew_training_data(self, *, factor: int = 1, draw: int = 0) -> None:
+        """Train on other points from the next step on (full batches), or from the next epoch on.
+
+        Args:
+            factor: times as many interior points as ``num_interior``, as far as the grid has them.
+            draw: another number gives other points; 0 with a factor of 1 are the first ones.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        if factor < 1 or draw < 0:
+            raise ValueError(f"`factor` must be at least 1 and `draw` not negative, got {factor} and {draw}.")
+        if (factor, draw) != self._added:
+            self._added, self._drawn = (factor, draw), None
+
+    @property
+    def num_training_points(self) -> int:
+        """How many interior points there are, those that were added included."""
+        wanted = self.num_interior * self._added[0]
+        return wanted if self.sampling != "grid" or self._added[0] == 1 else min(wanted, len(self._grid()))
+
     def train_dataloader(self) -> Steps:
         """Return the training batches of an epoch."""
         if self.batch_size is None:
             return Steps(self.steps_per_epoch, self._full_batches)
-        return Steps(-(-self.num_interior // self.batch_size), self._mini_batches)
+        return Steps(-(-self.num_training_points // self.batch_size), self._mini_batches)
 
     def val_dataloader(self) -> Steps:
         """Return one batch of fixed held-out points."""
@@ -135,13 +164,13 @@ class Collocation(L.LightningDataModule):
         return self._transferred[2]
 
     def _full_batches(self) -> Iterator[Batch]:
-        batch = self.training_batch(self._current_draw())
+        draw = self._current_draw()
         for _ in range(self.steps_per_epoch):
-            yield batch
+            yield self.training_batch(draw)
 
     def _mini_batches(self) -> Iterator[Batch]:
         whole = self.training_batch(self._current_draw())
-        shuffle = torch.randperm(self.num_interior, generator=self._generator("shuffle", self._epoch()))
+        shuffle = torch.randperm(whole[INTERIOR].shape[0], generator=self._generator("shuffle", self._epoch()))
         for chosen in shuffle.split(self.batch_size or self.num_interior):
             yield {**whole, INTERIOR: whole[INTERIOR][chosen]}
 
@@ -157,15 +186,17 @@ class Collocation(L.LightningDataModule):
 
     def _draw(self, draw: int) -> Batch:
         problem = self.problem
-        generator = self._generator("points", draw)
+        num_interior = self.num_training_points
+        # The draws of guidance lie beyond those of the schedule.
+        generator = self._generator("points", draw + _ADDED_DRAWS * self._added[1])
         if self.sampling == "grid":
-            grid = problem.interior_grid()
+            grid = self._grid()
             if self.num_interior > grid.shape[0]:
                 raise ValueError(
                     f"`num_interior` is {self.num_interior}, but the interior of the collocation grid has only "
                     f'{grid.shape[0]} points: ask for fewer, or use `sampling="sobol"`.'
                 )
-            chosen = torch.randperm(grid.shape[0], generator=generator)[: self.num_interior]
+            chosen = torch.randperm(grid.shape[0], generator=generator)[:num_interior]
             points = {INTERIOR: grid[chosen]}
             for condition in problem.conditions:
                 points[condition.name] = condition.grid(problem.collocation_grid)
@@ -175,10 +206,13 @@ class Collocation(L.LightningDataModule):
             if self.sampling == "uniform"
             else sobol_sampler(int(torch.randint(2**31, (1,), generator=generator)))
         )
-        points = {INTERIOR: problem.points(self.num_interior, sampler)}
+        points = {INTERIOR: problem.points(num_interior, sampler)}
         for condition in problem.conditions:
             points[condition.name] = condition.sample(self.num_condition, sampler)
         return points
+
+    def _grid(self) -> Tensor:
+        return self.problem.interior_grid()
 
     def _generator(self, purpose: Literal["points", "shuffle"], index: int) -> torch.Generator:
         entropy = np.random.SeedSequence([self.seed, index, int(purpose == "shuffle")]).generate_state(1, np.uint64)

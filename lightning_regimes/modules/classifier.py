@@ -31,6 +31,8 @@ class Classifier(L.LightningModule):
         ValueError: fewer than two classes.
     """
 
+    model_family = "classifier"
+
     def __init__(
         self,
         num_classes: int = 10,

@@ -45,6 +45,8 @@ class Llama(L.LightningModule):
         H. Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023, arXiv:2302.13971.
     """
 
+    model_family = "language_model"
+
     def __init__(
         self,
         configuration: LlamaConfiguration | str = "60M",

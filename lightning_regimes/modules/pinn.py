@@ -51,6 +51,7 @@ class PINN(L.LightningModule):
         ValueError: a weight has no term, isn't positive, or can't apply.
     """
 
+    model_family = "physics_informed"
     curriculum_stage: Tensor
 
     def __init__(
@@ -263,6 +264,47 @@ class PINN(L.LightningModule):
             residuals = self.terms.residuals(self.current_problem, self._field, outside_inference(batch))
         self.multipliers.update({name: entry.detach() for name, entry in residuals.items() if name != INTERIOR})
         self._forget_optimizer_state()
+
+    # ------------------------------------------------------------------ what guidance changes
+
+    def set_difficulty(self, share: float) -> None:
+        """Train on an easier problem: its coefficient is ``share`` of the own one, or the own one over ``share``.
+
+        Which of the two is easier is a matter of the problem. A share of 1 is the own problem.
+
+        Raises:
+            ValueError: the share isn't in (0, 1], or the module has a curriculum of its own.
+        """
+        if self.curriculum is not None:
+            raise ValueError("`set_difficulty` needs a PINN without a `curriculum` of its own.")
+        if not 0 < share <= 1:
+            raise ValueError(f"`share` must be in (0, 1], got {share}.")
+        value = self.problem.coefficient_value
+        value = value / share if self.problem.coefficient_eases else value * share
+        self.current_problem = self.problem if share == 1 else self.problem.with_coefficient(value)
+
+    def enforce_conditions(self, how: Literal["soft", "augmented_lagrangian"]) -> None:
+        """Change how conditions are enforced from here on; multipliers start from zero.
+
+        Raises:
+            ValueError: conditions are built into the field, or have weights, which multipliers replace.
+        """
+        if how not in ("soft", "augmented_lagrangian"):
+            raise ValueError(f'`how` must be "soft" or "augmented_lagrangian", got {how!r}.')
+        if self.constraints == "hard":
+            raise ValueError('`enforce_conditions` needs a PINN without constraints="hard".')
+        if how == "augmented_lagrangian" and any(self.terms.weights[name] != 1 for name in self.terms.names[1:]):
+            raise ValueError("`enforce_conditions` needs a PINN whose conditions have no weights.")
+        self.constraints = how
+        self.multipliers = None
+        if how == "augmented_lagrangian":
+            self.multipliers = Multipliers(self.terms.names[1:], AugmentedLagrangian()).to(self._like.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the multipliers of a training that got them on the way."""
+        stored = any(name.startswith("multipliers.") for name in checkpoint["state_dict"])
+        if stored and self.multipliers is None:
+            self.enforce_conditions("augmented_lagrangian")
 
     # ------------------------------------------------------------------ private
 

@@ -29,6 +29,7 @@ class Burgers(Problem):
     """
 
     coefficient: ClassVar[str] = "nu"
+    coefficient_eases: ClassVar[bool] = True
     exact_conditions: ClassVar[tuple[str, ...]] = ("initial", "boundary")
 
     nu: float = 0.01 / math.pi

@@ -23,6 +23,7 @@ class Problem(ABC):
         coordinates: names of the ``d`` coordinates.
         num_fields: number of unknown functions ``m``.
         coefficient: the dataclass field that makes the problem hard; curricula move it.
+        coefficient_eases: whether a large coefficient is easy, as a viscosity is.
         exact_conditions: names of the conditions that :meth:`ansatz` satisfies exactly.
         collocation_grid: grid that benchmark training points are taken from.
         evaluation_grid: grid on which errors are measured.
@@ -31,6 +32,7 @@ class Problem(ABC):
     coordinates: ClassVar[tuple[str, ...]] = ("x", "t")
     num_fields: ClassVar[int] = 1
     coefficient: ClassVar[str]
+    coefficient_eases: ClassVar[bool] = False
     exact_conditions: ClassVar[tuple[str, ...]]
     collocation_grid: ClassVar[tuple[int, ...]] = (257, 101)
     evaluation_grid: ClassVar[tuple[int, ...]] = (129, 101)

@@ -314,6 +314,28 @@ _QUANTITIES = (
     Quantity("layer_split/curves", "", "neither", "picture of the loss over the shares"),
     Quantity("layer_split/num_evaluations", "", "lower", "losses and gradients of batches spent on this measurement"),
     *_cost("layer_split"),
+    # Edges taken out of a graph.
+    Quantity("kces/gkc_before", "", "neither", "kernel complexity of the labels on the given graph"),
+    Quantity("kces/gkc_after", "", "lower", "kernel complexity of the labels on the graph without the pruned edges"),
+    Quantity("kces/edges", "", "neither", "undirected edges of the given graph"),
+    Quantity("kces/pruned", "", "neither", "undirected edges that were taken out"),
+    Quantity("kces/ratio", "", "neither", "share of the edges that were taken out"),
+    Quantity("kces/seconds", "s", "lower", "wall time of scoring and choosing the edges"),
+    Quantity("kces/pseudo_label_accuracy", "", "higher", "accuracy of the kernel's own labels on validation nodes"),
+    Quantity("kces/adversarial_edges", "", "neither", "edges of the given graph that the clean graph does not have"),
+    Quantity("kces/detection_auc", "", "higher", "chance that an added edge is more suspicious than a clean one"),
+    Quantity("kces/detection_precision", "", "higher", "share of the pruned edges that an attack had added"),
+    Quantity("kces/detection_recall", "", "higher", "share of the edges that an attack had added that were pruned"),
+    Quantity("kces/solver", "", "neither", "how the scores were computed, exactly or by Nyström's approximation"),
+    Quantity("kces/score", "", "neither", "what makes an edge suspicious"),
+    Quantity("kces/scores", "", "neither", "change of the complexity by each edge, sorted, at most 10,000 quantiles"),
+    Quantity("kces/bins", "", "neither", "limits of the bins of suspicion"),
+    Quantity("kces/kept_counts", "", "neither", "kept edges in each bin of suspicion"),
+    Quantity("kces/pruned_counts", "", "neither", "pruned edges in each bin of suspicion"),
+    Quantity("kces/curve_ratios", "", "neither", "shares of pruned edges that were tried"),
+    Quantity("kces/curve_accuracies", "", "higher", "validation accuracy of the kernel with each of these shares"),
+    Quantity("kces/top_edges", "", "neither", "the most suspicious edges with scores, cosine and labels, as a table"),
+    Quantity("kces/picture", "", "neither", "picture of the suspicion of kept and pruned edges"),
     # The verdict.
     Quantity("regime/label", "", "neither", "the training regime that the measurements point to"),
     Quantity("regime/id", "", "neither", "the training regime as an integer, for loggers that take only numbers"),
@@ -342,15 +364,60 @@ _QUANTITIES = (
     Quantity("regime/loss_history_steps", "steps", "neither", "steps at which the loss history was sampled"),
     Quantity("regime/loss_history", "loss", "lower", "training loss at these steps"),
     *_cost("regime"),
+    # What guidance does about the verdict.
+    Quantity("guided/decision", "", "neither", "what was changed at this check: a remedy, the way back, or none"),
+    Quantity("guided/num_gradients", "", "lower", "gradients so far, Hessian-vector products counted as two each"),
+    Quantity("guided/difficulty", "", "neither", "share of the problem's difficulty at which the training is"),
+    Quantity("guided/point_factor", "", "neither", "times as many collocation points as at first"),
+    Quantity("guided/num_interventions", "", "neither", "changes so far, ways back included"),
+    Quantity("guided/num_evaluations", "", "lower", "loss evaluations spent on this check"),
+    *_cost("guided"),
     # The solution as a picture.
     Quantity("field/axis_0", "", "neither", "grid coordinates along the first axis of the domain"),
     Quantity("field/axis_1", "", "neither", "grid coordinates along the second axis of the domain"),
+    Quantity("field/input", "", "neither", "what the operator was given, on the grid"),
     Quantity("field/prediction", "", "neither", "the network's solution on the grid"),
     Quantity("field/reference", "", "neither", "the reference solution on the same grid"),
     Quantity("field/rel_l2", "", "lower", "‖û − u‖₂ / ‖u‖₂ on the grid"),
     Quantity("field/num_evaluations", "", "lower", "network evaluations spent on this measurement"),
     Quantity("field/maps", "", "neither", "pictures of solution, reference and error"),
     *_cost("field"),
+    # Predictions that are refined again and again.
+    Quantity("refinement/vrmse_base", "", "lower", "error of the prediction that the refinement begins with"),
+    Quantity("refinement/vrmse_refined", "", "lower", "error after as many refinements as are meant"),
+    Quantity("refinement/vrmse_best", "", "lower", "lowest error of all refinements"),
+    Quantity("refinement/best_step", "steps", "neither", "number of refinements with the lowest error"),
+    Quantity("refinement/vrmse_last", "", "lower", "error after three times as many refinements as are meant"),
+    *(
+        Quantity(
+            f"refinement/{band}_ratio",
+            "",
+            "lower",
+            f"mean squared error at {waves} wavenumbers after as many refinements as are meant, over that before them",
+        )
+        for band, waves in (("low", "low"), ("mid", "medium"), ("high", "high"))
+    ),
+    Quantity(
+        "refinement/contraction_rate", "", "lower", "growth of small changes in a refinement: below 1 they settle"
+    ),
+    Quantity(
+        "refinement/contraction_norm", "", "lower", "norm of the Jacobian of a refinement at the truth, its largest"
+    ),
+    Quantity(
+        "refinement/error_floor", "", "lower", "bound on the error that refinements settle at, where they contract"
+    ),
+    Quantity("refinement/num_nonfinite", "", "lower", "samples that some refinement made not finite"),
+    Quantity("refinement/num_evaluations", "", "lower", "steps of refinement spent on this measurement"),
+    Quantity("refinement/vrmse", "", "lower", "error after 0, 1, … refinements"),
+    Quantity("refinement/bands", "", "lower", "mean squared error at low, medium and high wavenumbers after each"),
+    Quantity("refinement/wavenumbers", "", "neither", "wavenumbers of the spectra, in waves over the domain"),
+    Quantity("refinement/spectra", "", "neither", "mean square of the fields by wavenumber after each refinement"),
+    Quantity("refinement/reference_spectrum", "", "neither", "mean square of the truth by wavenumber"),
+    Quantity("refinement/error_spectra", "", "lower", "mean square of the errors by wavenumber after each refinement"),
+    Quantity("refinement/updates", "", "neither", "root mean square of each refinement"),
+    Quantity("refinement/curve", "", "neither", "picture of the error over the number of refinements"),
+    Quantity("refinement/spectrum", "", "neither", "pictures of the spectra of fields and errors"),
+    *_cost("refinement"),
 )
 
 VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity for quantity in _QUANTITIES})

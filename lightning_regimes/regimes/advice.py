@@ -1,40 +1,55 @@
-"""What to do about a regime, in one sentence for each."""
+"""What to do about a report: the rows of the table that apply, and the same in sentences."""
 
 from __future__ import annotations
 
-from lightning_regimes.regimes.classification import Regime, RegimeReport
+from dataclasses import dataclass
 
-_GUIDANCE = {
-    Regime.WELL_TRAINED: (
-        "Nothing has to change. If the error must fall further, a second-order polish (L-BFGS, or a Newton method with "
-        "conjugate gradients) gains most from here."
-    ),
-    Regime.UNDER_TRAINED: (
-        "More data will not help. Train longer while the loss still falls; then change the optimizer or its learning "
-        "rate, or the difficulty: Adam followed by L-BFGS, a curriculum, constraints by an augmented Lagrangian."
-    ),
-    Regime.OVER_TRAINED: (
-        "A better optimizer will not help. Add or resample data (for a differential equation, collocation points, or "
-        "regions in place of points), or regularize."
-    ),
-    Regime.INCONSISTENT: (
-        "The error is small although the loss is not: check the weights of the loss terms, and that loss and error "
-        "measure the same thing."
-    ),
-    Regime.DIVERGED: (
-        "Lower the learning rate, warm it up, or clip gradients; check the data for values that are not finite."
-    ),
+from lightning_regimes.regimes.classification import Regime, RegimeReport
+from lightning_regimes.regimes.guidance import GuidanceRow, remedies
+from lightning_regimes.regimes.model_family import ModelFamily
+
+_OPENING = {
+    Regime.WELL_TRAINED: "Nothing has to change.",
+    Regime.UNDER_TRAINED: "More data will not help.",
+    Regime.OVER_TRAINED: "A better optimizer will not help.",
+    Regime.INCONSISTENT: "The error is small although the loss is not.",
+    Regime.DIVERGED: "",
 }
 
 
-def guidance(report: RegimeReport) -> str:
-    """Return what the regime calls for.
+@dataclass(frozen=True)
+class Guidance:
+    """What a regime calls for.
 
-    The table follows the comparison of optimizers across regimes in Wang et al. 2026, arXiv:2605.29153: L-BFGS and
-    Newton methods pay in the well-trained regime, curricula and augmented Lagrangians in the under-trained one, and
-    no optimizer helps in the over-trained one.
+    Attributes:
+        sentence: in words; also what ``str`` gives.
+        rows: the lines of the table that it is made of, what helps most first.
     """
-    sentence = _GUIDANCE[report.label]
-    if report.provisional and report.label in (Regime.UNDER_TRAINED, Regime.OVER_TRAINED):
-        return f"The loss is still moving: train on before judging. {sentence}"
-    return sentence
+
+    sentence: str
+    rows: tuple[GuidanceRow, ...]
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def guidance(report: RegimeReport, *, family: ModelFamily | str = ModelFamily.GENERAL) -> Guidance:
+    """Return what helps in the regime of a report, for models of a family.
+
+    Args:
+        report: see :func:`~lightning_regimes.regimes.classify`.
+        family: what is trained (:func:`~lightning_regimes.regimes.model_family`); by default only what helps any model.
+
+    Raises:
+        ValueError: there is no such family.
+
+    References:
+        Each row names its own; the comparison of optimizers across regimes is that of Wang et al. 2026,
+        arXiv:2605.29153.
+    """
+    if family not in set(ModelFamily):
+        raise ValueError(f"`family` is one of {', '.join(ModelFamily)}, got {family!r}")
+    rows = remedies(report.label, ModelFamily(family))
+    moving = report.provisional and report.label in (Regime.UNDER_TRAINED, Regime.OVER_TRAINED)
+    parts = ["The loss is still moving: train on before judging." if moving else "", _OPENING[report.label]]
+    return Guidance(" ".join(filter(None, [*parts, *(row.advice for row in rows)])), rows)

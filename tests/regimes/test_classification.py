@@ -128,7 +128,7 @@ def test_a_moving_loss_makes_the_label_provisional_and_the_advice_says_so():
     report = classify(0.1, reference_loss=1.0, loss_trend=-0.3)
     assert report.provisional
     assert "factor of 2" in report.reasons[-1]
-    assert guidance(report).startswith("The loss is still moving")
+    assert str(guidance(report)).startswith("The loss is still moving")
     settled = classify(0.1, reference_loss=1.0, loss_trend=-0.05)
     assert not settled.provisional
-    assert not guidance(settled).startswith("The loss is still moving")
+    assert not str(guidance(settled)).startswith("The loss is still moving")
