@@ -30,6 +30,7 @@ examples:
   lightning-regimes fit --ckpt_path runs/experiment/<run>/checkpoints/last.ckpt     continue a run
   lightning-regimes fit -c experiment.yaml --print_config                           see every option
   lightning-regimes report runs/experiment/<run>
+  lightning-regimes sweep -c sweep.yaml                 run a grid of cells; the same command continues it
 
 `lightning-regimes fit --help` lists the options of training.
 """
@@ -48,6 +49,8 @@ def main(args: Sequence[str] | None = None) -> int:
         with _quiet(), _restored_interrupt():
             if given and given[0] in _TRAINING:
                 _train(given)
+            elif given and given[0] == "sweep":
+                return _sweep(given[1:])
             else:
                 _report(given)
     except KeyboardInterrupt:
@@ -79,6 +82,14 @@ def _train(args: list[str]) -> None:
         raise
 
 
+def _sweep(args: list[str]) -> int:
+    from lightning_regimes.command.sweep import add_options, sweep
+
+    parser = _Parser(prog="lightning-regimes sweep", description="Run many trainings over the axes of a phase diagram.")
+    add_options(parser)
+    return sweep(parser.parse_args(args))
+
+
 def _report(args: list[str]) -> None:
     parser = _Parser(
         prog="lightning-regimes",
@@ -91,8 +102,11 @@ def _report(args: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, text in _TRAINING.items():
         commands.add_parser(name, help=text)
-    report = commands.add_parser("report", help="write the HTML report of one or more runs")
-    report.add_argument("run_directories", nargs="+", type=Path, metavar="RUN_DIR", help="directory of a run")
+    commands.add_parser("sweep", help="run many trainings over the axes of a phase diagram")
+    report = commands.add_parser("report", help="write the HTML report of runs and sweeps")
+    report.add_argument(
+        "run_directories", nargs="+", type=Path, metavar="RUN_DIR", help="directory of a run or a sweep"
+    )
     report.add_argument("-o", "--output", type=Path, metavar="FILE", help="HTML file, by default RUN_DIR/report.html")
     options = parser.parse_args(args)
 

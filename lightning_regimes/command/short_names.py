@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-_PACKAGES = ("modules", "datamodules", "callbacks", "optim", "pde", "networks", "metrics")
+_PACKAGES = ("modules", "datamodules", "callbacks", "graph", "optim", "pde", "networks", "metrics")
 
 
 def import_named_classes(args: Sequence[str]) -> None:

@@ -23,8 +23,16 @@ from lightning_regimes.dashboard.regime_map import regime_map
 from lightning_regimes.dashboard.run_view import RunView
 from lightning_regimes.dashboard.style_sheet import STYLE_SHEET
 from lightning_regimes.dashboard.svg import inline_svg, report_style
+from lightning_regimes.dashboard.sweep_section import (
+    cells_table,
+    correlations_table,
+    failures_table,
+    phase_diagram_panel,
+    progress_text,
+)
 from lightning_regimes.dashboard.tables import cost_table, overview_table, values_table
 from lightning_regimes.dashboard.verdict import verdict_html
+from lightning_regimes.sweep.recorded_sweep import RecordedSweep, is_sweep
 
 _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     lambda run: regime_map([run]),
@@ -53,14 +61,14 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
 def write_report(
     run_directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Write one self-contained HTML page about one or more runs.
+    """Write one self-contained HTML page about one or more runs or sweeps.
 
     The page holds its figures as inline SVG and refers to nothing on any network. The same records give the same
     bytes.
 
     Args:
-        run_directories: Run directories, those that hold ``regimes/records.jsonl``.
-        output: The file; by default ``report.html`` in the first run directory.
+        run_directories: Run directories, those that hold ``regimes/records.jsonl``, and directories of sweeps.
+        output: The file; by default ``report.html`` in the first of them that is shown.
 
     Returns:
         The file written.
@@ -71,10 +79,13 @@ def write_report(
     """
     if not run_directories:
         raise ValueError("a report needs at least one run directory.")
-    runs = _views(run_directories)
-    path = Path(output) if output is not None else runs[0].directory / "report.html"
+    sweeps = [RecordedSweep(directory) for directory in run_directories if is_sweep(directory)]
+    others = [directory for directory in run_directories if not is_sweep(directory)]
+    runs = _views(others) if others else []
+    shown = [sweep.directory for sweep in sweeps] + [run.directory for run in runs]
+    path = Path(output) if output is not None else shown[0] / "report.html"
     with report_style():
-        page = _page(runs)
+        page = _page(runs, sweeps)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(page, encoding="utf-8")
@@ -98,8 +109,9 @@ def _views(run_directories: Sequence[str | os.PathLike[str]]) -> list[RunView]:
     return runs
 
 
-def _page(runs: Sequence[RunView]) -> str:
-    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+def _page(runs: Sequence[RunView], sweeps: Sequence[RecordedSweep]) -> str:
+    names = [*(sweep.name for sweep in sweeps), *(run.name for run in runs)]
+    title = names[0] if len(names) == 1 else f"{len(names)} runs"
     overview = ""
     if len(runs) > 1:
         together = regime_map(runs)
@@ -107,13 +119,29 @@ def _page(runs: Sequence[RunView]) -> str:
             f'<div class="panels">{_card("Runs", overview_table(runs), wide=True)}'
             f"{_panel(together) if together else ''}</div>"
         )
-    sections = "".join(_run(run, index) for index, run in enumerate(runs))
+    sections = "".join(_sweep(sweep, index) for index, sweep in enumerate(sweeps))
+    sections += "".join(_run(run, index) for index, run in enumerate(runs))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)} · training regimes</title>\n<style>{STYLE_SHEET}</style>\n</head>\n"
         f"<body>\n<main>\n{overview}\n{sections}\n"
         "<footer>Written by lightning-regimes from the records of the run.</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _sweep(sweep: RecordedSweep, index: int) -> str:
+    cards = []
+    for name, diagram in sweep.diagrams().items():
+        cards.append(_panel(phase_diagram_panel(diagram, name), wide=True))
+        if correlations := correlations_table(diagram):
+            cards.append(_card("What goes with loss and error", correlations, wide=True))
+        cards.append(_card("Cells", cells_table(diagram), wide=True))
+    if failures := failures_table(sweep):
+        cards.append(_card("Failed cells", failures, wide=True))
+    return (
+        f'<section class="run" id="sweep-{index}"><header><h1>{html.escape(sweep.name)}</h1>'
+        f'<p>{progress_text(sweep)}</p></header>\n<div class="panels">{"".join(cards)}</div></section>'
     )
 
 
@@ -142,12 +170,12 @@ def _run(run: RunView, index: int) -> str:
     )
 
 
-def _panel(panel: Panel) -> str:
+def _panel(panel: Panel, *, wide: bool = False) -> str:
     drawn = "".join(inline_svg(figure, alt) for figure, alt in panel.pictures)
     pictures = f'<div class="pictures">{drawn}</div>' if len(panel.pictures) > 1 else drawn
-    wide = " wide" if len(panel.pictures) > 1 else ""
+    broad = " wide" if wide or len(panel.pictures) > 1 else ""
     return (
-        f'<figure class="panel{wide}"><h2>{html.escape(panel.title)}</h2>{pictures}'
+        f'<figure class="panel{broad}"><h2>{html.escape(panel.title)}</h2>{pictures}'
         f"<figcaption>{html.escape(panel.reading)}</figcaption></figure>\n"
     )
 

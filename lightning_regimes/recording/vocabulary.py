@@ -418,6 +418,18 @@ _QUANTITIES = (
     Quantity("refinement/curve", "", "neither", "picture of the error over the number of refinements"),
     Quantity("refinement/spectrum", "", "neither", "pictures of the spectra of fields and errors"),
     *_cost("refinement"),
+    # A sweep of many runs.
+    Quantity("phase_diagram/num_runs", "", "neither", "runs of the sweep that finished"),
+    Quantity("phase_diagram/num_failed", "", "lower", "runs of the sweep that failed"),
+    Quantity("phase_diagram/share_of_{name}", "", "neither", "share of the cells whose seeds mostly ended {name}"),
+    Quantity(
+        "phase_diagram/deceptive_sharpness", "", "neither", "well-trained cells that are as sharp as failing ones"
+    ),
+    Quantity("phase_diagram/deceptive_flatness", "", "neither", "failing cells that are as flat as well-trained ones"),
+    Quantity("phase_diagram/cells", "", "neither", "the cells with their regimes and averages over seeds, as a table"),
+    Quantity("phase_diagram/correlations", "", "neither", "Spearman's correlations over the runs, as a table"),
+    Quantity("phase_diagram/maps", "", "neither", "pictures of regimes, losses, errors and curvature over the axes"),
+    *_cost("phase_diagram"),
 )
 
 VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity for quantity in _QUANTITIES})
