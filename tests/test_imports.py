@@ -124,6 +124,7 @@ def test_every_public_name_resolves():
         ".callbacks",
         ".curvature",
         ".datamodules",
+        ".graph",
         ".landscape",
         ".metrics",
         ".modules",
@@ -131,6 +132,7 @@ def test_every_public_name_resolves():
         ".pde",
         ".regimes",
         ".spectral",
+        ".sweep",
         ".theory",
     ):
         module = importlib.import_module(f"lightning_regimes{package}")
