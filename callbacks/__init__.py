@@ -15,6 +15,7 @@ __all__ = [
     "GradientAlignment",
     "HeavyTail",
     "HessianSpectrum",
+    "KCESPreprocessing",
     "LayerSplit",
     "LossLandscape",
     "Measurement",
@@ -33,6 +34,7 @@ _SUBMODULES = {
     "GradientAlignment": "gradient_alignment",
     "HeavyTail": "heavy_tail",
     "HessianSpectrum": "hessian_spectrum",
+    "KCESPreprocessing": "kces_preprocessing",
     "LayerSplit": "layer_split",
     "LossLandscape": "loss_landscape",
     "Measurement": "measurement",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from lightning_regimes.callbacks.gradient_alignment import GradientAlignment
     from lightning_regimes.callbacks.heavy_tail import HeavyTail
     from lightning_regimes.callbacks.hessian_spectrum import HessianSpectrum
+    from lightning_regimes.callbacks.kces_preprocessing import KCESPreprocessing
     from lightning_regimes.callbacks.layer_split import LayerSplit
     from lightning_regimes.callbacks.loss_landscape import LossLandscape
     from lightning_regimes.callbacks.measurement import Measurement

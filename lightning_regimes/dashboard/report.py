@@ -12,6 +12,7 @@ from lightning_regimes.dashboard.curvature_history import edge_of_stability, row
 from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.diagonal_dominance import diagonal_dominance
 from lightning_regimes.dashboard.field_maps import field_maps
+from lightning_regimes.dashboard.graph_sanitization import graph_sanitization
 from lightning_regimes.dashboard.heavy_tails import heavy_tails
 from lightning_regimes.dashboard.landscape_surface import connecting_path, landscape_surface, layer_similarity
 from lightning_regimes.dashboard.landscape_topology import landscape_topology, smad_history
@@ -47,6 +48,7 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     alignment_history,
     step_size_bands,
     projection_history,
+    graph_sanitization,
     heavy_tails,
     diagonal_dominance,
     layer_split,

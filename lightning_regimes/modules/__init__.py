@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.classifier import Classifier
     from lightning_regimes.modules.curriculum import Curriculum
     from lightning_regimes.modules.deep_linear import DeepLinear
+    from lightning_regimes.modules.gnn import GNN
     from lightning_regimes.modules.layer_balancing import LayerBalancing
     from lightning_regimes.modules.llama import Llama
     from lightning_regimes.modules.neural_ode import NeuralODE
@@ -25,6 +26,7 @@ _SUBMODULES = {
     "AugmentedLagrangian": "augmented_lagrangian",
     "Curriculum": "curriculum",
     "DeepLinear": "deep_linear",
+    "GNN": "gnn",
     "LayerBalancing": "layer_balancing",
     "Llama": "llama",
     "NeuralODE": "neural_ode",
@@ -36,6 +38,7 @@ _SUBMODULES = {
 }
 
 __all__ = [
+    "GNN",
     "PINN",
     "AugmentedLagrangian",
     "Classifier",

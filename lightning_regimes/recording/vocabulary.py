@@ -429,7 +429,7 @@ _QUANTITIES = (
     Quantity("phase_diagram/cells", "", "neither", "the cells with their regimes and averages over seeds, as a table"),
     Quantity("phase_diagram/correlations", "", "neither", "Spearman's correlations over the runs, as a table"),
     Quantity("phase_diagram/maps", "", "neither", "pictures of regimes, losses, errors and curvature over the axes"),
-    *_cost("phase_diagram"),
+    Quantity("phase_diagram/seconds", "s", "lower", "time of all cells together"),
 )
 
 VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity for quantity in _QUANTITIES})

@@ -54,7 +54,8 @@ def test_every_entry_stands_under_its_key_and_says_what_it_means() -> None:
 
 
 def test_every_diagnostic_tells_its_cost() -> None:
-    diagnostics = {key.split("/")[0] for key in VOCABULARY}
+    # A graph is sanitized before there is a training to compare with, and a sweep consists of trainings.
+    diagnostics = {key.split("/")[0] for key in VOCABULARY} - {"kces", "phase_diagram"}
     for diagnostic in diagnostics:
         assert {f"{diagnostic}/seconds", f"{diagnostic}/overhead"} <= set(VOCABULARY)
         counts = {f"{diagnostic}/num_{unit}" for unit in ("matvecs", "evaluations", "decompositions")}
