@@ -21,6 +21,7 @@ __all__ = [
     "Measurement",
     "ModeConnectivity",
     "RandomState",
+    "RefinementCurve",
     "RegimeDetection",
     "RegimeGuidedOptimizer",
 ]
@@ -40,6 +41,7 @@ _SUBMODULES = {
     "Measurement": "measurement",
     "ModeConnectivity": "mode_connectivity",
     "RandomState": "random_state",
+    "RefinementCurve": "refinement_curve",
     "RegimeDetection": "regime_detection",
     "RegimeGuidedOptimizer": "regime_guided_optimizer",
 }
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from lightning_regimes.callbacks.measurement import Measurement
     from lightning_regimes.callbacks.mode_connectivity import ModeConnectivity
     from lightning_regimes.callbacks.random_state import RandomState
+    from lightning_regimes.callbacks.refinement_curve import RefinementCurve
     from lightning_regimes.callbacks.regime_detection import RegimeDetection
     from lightning_regimes.callbacks.regime_guided_optimizer import RegimeGuidedOptimizer
 

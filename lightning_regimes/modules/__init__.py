@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.curriculum import Curriculum
     from lightning_regimes.modules.deep_linear import DeepLinear
     from lightning_regimes.modules.gnn import GNN
+    from lightning_regimes.modules.irno import IRNO
     from lightning_regimes.modules.layer_balancing import LayerBalancing
     from lightning_regimes.modules.llama import Llama
     from lightning_regimes.modules.neural_ode import NeuralODE
+    from lightning_regimes.modules.neural_operator import NeuralOperator
     from lightning_regimes.modules.noisy_quadratic import NoisyQuadratic
     from lightning_regimes.modules.ode_solver import ODESolver
     from lightning_regimes.modules.physics_penalty import PhysicsPenalty
@@ -26,10 +28,12 @@ _SUBMODULES = {
     "AugmentedLagrangian": "augmented_lagrangian",
     "Curriculum": "curriculum",
     "DeepLinear": "deep_linear",
+    "IRNO": "irno",
     "GNN": "gnn",
     "LayerBalancing": "layer_balancing",
     "Llama": "llama",
     "NeuralODE": "neural_ode",
+    "NeuralOperator": "neural_operator",
     "NoisyQuadratic": "noisy_quadratic",
     "ODESolver": "ode_solver",
     "PINN": "pinn",
@@ -39,6 +43,7 @@ _SUBMODULES = {
 
 __all__ = [
     "GNN",
+    "IRNO",
     "PINN",
     "AugmentedLagrangian",
     "Classifier",
@@ -47,6 +52,7 @@ __all__ = [
     "LayerBalancing",
     "Llama",
     "NeuralODE",
+    "NeuralOperator",
     "NoisyQuadratic",
     "ODESolver",
     "PhysicsPenalty",

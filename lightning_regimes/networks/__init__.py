@@ -5,6 +5,8 @@ from lightning_regimes.networks.graph_network import GraphNetwork
 from lightning_regimes.networks.llama import Llama
 from lightning_regimes.networks.llama_configuration import LLAMA_PRESETS, LlamaConfiguration, llama_preset
 from lightning_regimes.networks.mlp import MLP
+from lightning_regimes.networks.refinement_convnext import RefinementConvNeXt
+from lightning_regimes.networks.refinement_unet import RefinementUNet
 
 __all__ = [
     "LLAMA_PRESETS",
@@ -13,5 +15,7 @@ __all__ = [
     "GraphNetwork",
     "Llama",
     "LlamaConfiguration",
+    "RefinementConvNeXt",
+    "RefinementUNet",
     "llama_preset",
 ]
