@@ -39,7 +39,11 @@ def short(name):
     """Options that end a training after a few steps, at the end of which all diagnostics have measured."""
     options = ["--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.check_val_every_n_epoch=1"]
     if name.startswith("pinn"):
-        options += ["--data.steps_per_epoch=3", "--data.num_interior=50", "--model.network=MLP"]
+        options += [
+            "--data.steps_per_epoch=3",
+            "--data.num_interior=50",
+            "--model.network=lightning_regimes.networks.MLP",
+        ]
         options += ["--model.network.hidden_sizes=[8]"]
     if name.startswith("neural_ode"):
         options += ["--data.steps_per_epoch=3", "--data.horizon=1", "--data.rollout_horizon=1"]
