@@ -17,7 +17,13 @@ def graph_fingerprint(data: Any, settings: Any) -> str:
     Args:
         data: PyG's ``Data``.
         settings: the parameters of the treatment; what their ``repr`` says counts.
+
+    Raises:
+        ValueError: the graph has no labels or no training mask.
     """
+    for name in ("y", "train_mask"):
+        if data.get(name) is None:
+            raise ValueError(f"`data.{name}` is needed, got None")
     digest = hashlib.sha256(repr(settings).encode())
     known = data.train_mask | data.val_mask if data.get("val_mask") is not None else data.train_mask
     for name, tensor in [*((name, data.get(name)) for name in _LOOKED_AT), ("known labels", data.y[known])]:

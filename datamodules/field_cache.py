@@ -41,7 +41,7 @@ class FieldCache:
             fields: tensors with one row a sample.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{name: field.numpy() for name, field in fields.items()})
+        np.savez(buffer, **{name: field.numpy() for name, field in fields.items()})  # type: ignore[arg-type]
         content = buffer.getvalue()
         end = first + len(next(iter(fields.values())))
         path = self.folder / f"{first:08d}-{end:08d}-{_checksum(content)}.npz"

@@ -51,6 +51,9 @@ def _named_pairs(content: Any, file: Path) -> Fields:
     if not isinstance(content, Mapping) or not {"x", "y"} <= content.keys():
         found = sorted(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f'{file} must hold "x" and "y", and it holds {found}')
+    for name in ("x", "y"):
+        if not isinstance(content[name], Tensor):
+            raise ValueError(f'"{name}" of {file} must be a tensor, got {type(content[name]).__name__}')
     return _checked({"x": _with_channel(content["x"]), "y": _with_channel(content["y"])}, file)
 
 

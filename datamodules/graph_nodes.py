@@ -30,7 +30,7 @@ class GraphNodes(L.LightningDataModule):
         attack: applied next; see :mod:`lightning_regimes.graph`.
         attack_scope: "poisoning" attacks the graph of all stages, "evasion" that of test and predict alone.
         sanitizer: applied last, to every graph that is attacked, and to the graph where there is no attack.
-        split: "given" takes the source's masks, or splits where it has none; "random" always splits.
+        split: "given" takes the source's three masks, or splits where it has none; "random" always splits.
         train_fraction: share of each class to train on.
         val_fraction: share of each class to validate on; the rest is for testing.
         num_neighbors: train on parts of the graph, with up to so many incoming edges of a node in each layer, −1 for
@@ -41,7 +41,8 @@ class GraphNodes(L.LightningDataModule):
     Attributes:
         data: the graph, once it is set up.
         test_data: the graph of test and predict where it differs, otherwise none.
-        clean_edge_index: the edges before an attack, where there was one and they are known.
+        clean_edge_index: the edges before an attack, where there was one and they are known; not those of the source
+            once ``transform`` has taken nodes out.
 
     Raises:
         ValueError: an argument is out of range, or the graph has no features, labels or nodes to train on.
@@ -98,10 +99,13 @@ class GraphNodes(L.LightningDataModule):
         graph = self._with_masks(graph)
         if self.transform is not None:
             graph = self.transform(graph)
-        self.clean_edge_index = loaded.clean_edge_index
+        # Where the transform takes nodes out, the numbers in the source's edges are those of others.
+        is_numbered_alike = graph.num_nodes == loaded.data.num_nodes
+        self.clean_edge_index = loaded.clean_edge_index if is_numbered_alike else None
         attacked = graph
         if self.attack is not None:
-            self.clean_edge_index = graph.edge_index if loaded.clean_edge_index is None else loaded.clean_edge_index
+            if loaded.clean_edge_index is None:
+                self.clean_edge_index = graph.edge_index
             attacked = self.attack(graph)
         evasion = self.attack is not None and self.attack_scope == "evasion"
         if self.sanitizer is not None:
@@ -143,18 +147,34 @@ class GraphNodes(L.LightningDataModule):
                 raise ValueError(f"`source` gives a graph with `x`, `y` and `edge_index`, got none as `{name}`")
         if data.y.shape != (data.num_nodes,):
             raise ValueError(f"`source` gives one label a node, got `y` of shape {tuple(data.y.shape)}")
+        if data.y.is_floating_point():
+            raise ValueError(f"`source` gives labels `y` that are integers, got {data.y.dtype}")
         return data
 
     def _with_masks(self, data: Data) -> Data:
         data = data.clone()
-        if self.split == "random" or any(data.get(name) is None for name in _MASKS):
+        data.x = data.x.to(torch.get_default_dtype())
+        missing = [name for name in _MASKS if data.get(name) is None]
+        if self.split == "given" and 0 < len(missing) < len(_MASKS):
+            raise ValueError(
+                f"`source` gives all of {', '.join(_MASKS)} or none, got none as {' and '.join(missing)}; "
+                '`split="random"` makes new ones, and may train on nodes that the source tests on'
+            )
+        if self.split == "random" or missing:
             masks = split_by_class(data.y, (self.train_fraction, self.val_fraction), seed=self.seed)
             for name, mask in zip(_MASKS, masks, strict=True):
                 data[name] = mask
         for name in _MASKS:
-            data[name] = data[name] & (data.y >= 0)
-        if not bool(data.train_mask.any()):
-            raise ValueError("`source` gives a graph with labelled nodes in `train_mask`, got none")
+            mask = data[name]
+            if mask.dtype != torch.bool or mask.shape != data.y.shape:
+                raise ValueError(
+                    f"`source` gives a boolean `{name}` of shape {tuple(data.y.shape)}, got {mask.dtype} "
+                    f"{tuple(mask.shape)}"
+                )
+            data[name] = mask & (data.y >= 0)
+        for name in ("train_mask", "val_mask"):
+            if not bool(data[name].any()):
+                raise ValueError(f"`source` gives a graph with labelled nodes in `{name}`, got none")
         return data
 
 

@@ -74,7 +74,7 @@ class RobustnessGraph(GraphSource):
 
     def _attacked(self, num_nodes: int) -> Tensor:
         assert self.attack is not None
-        file = self._file(f"{self.name}_{_ADJACENCY[self.attack]}_adj_{self.rate}.npz")
+        file = self._file(f"{self.name}_{_ADJACENCY[self.attack]}_adj_{float(self.rate)}.npz")
         adjacency = _undirected(scipy.sparse.load_npz(file).tocsr())
         if adjacency.shape[0] != num_nodes:
             raise ValueError(

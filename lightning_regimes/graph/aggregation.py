@@ -74,6 +74,12 @@ def closed_degree(edges: UndirectedEdges) -> Tensor:
     return 1 + torch.bincount(edges.pairs.flatten(), minlength=edges.num_nodes)
 
 
+def sparse_matrix(index: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return a sparse COO matrix, with entries at the same place added, of indices that are known to be in range."""
+    # Not to say whether they are to be checked gives a warning.
+    return torch.sparse_coo_tensor(index, values, shape, check_invariants=False).coalesce()
+
+
 def aggregate(
     x: Tensor | None, edges: UndirectedEdges, aggregation: Aggregation, dtype: torch.dtype
 ) -> AggregatedFeatures:
@@ -95,11 +101,11 @@ def aggregate(
     arcs = torch.cat([arcs_of(edges.pairs), nodes.expand(2, -1)], dim=1)
     shape = (edges.num_nodes, edges.num_nodes)
     if x is None:
-        terms = torch.sparse_coo_tensor(nodes.expand(2, -1), term_scale, shape).coalesce()
-        sums = torch.sparse_coo_tensor(arcs, term_scale[arcs[1]], shape).coalesce()
+        terms = sparse_matrix(nodes.expand(2, -1), term_scale, shape)
+        sums = sparse_matrix(arcs, term_scale[arcs[1]], shape)
         return AggregatedFeatures(terms, sums, scale, degree)
     terms = x.to(dtype) * term_scale[:, None]
-    adjacency = torch.sparse_coo_tensor(arcs, torch.ones(arcs.shape[1], dtype=dtype, device=device), shape).coalesce()
+    adjacency = sparse_matrix(arcs, torch.ones(arcs.shape[1], dtype=dtype, device=device), shape)
     return AggregatedFeatures(terms, torch.sparse.mm(adjacency, terms), scale, degree)
 
 

@@ -56,6 +56,20 @@ class PreparedComplexity:
     solution: ExactComplexity | NystromComplexity
 
 
+def check_solver(solver: str) -> None:
+    """Refuse an unknown solver."""
+    if solver not in get_args(Solver):
+        raise ValueError(f"`solver` is one of {', '.join(get_args(Solver))}, got {solver!r}")
+
+
+def check_numbers(lam: float | None, rank: int) -> None:
+    """Refuse a negative ridge, and less than one landmark."""
+    if lam is not None and not lam >= 0:
+        raise ValueError(f"`lam` is not negative, got {lam}")
+    if rank < 1:
+        raise ValueError(f"`rank` is at least 1, got {rank}")
+
+
 def default_ridge(labels: LabelSource) -> float:
     """Return the ridge of a label source: labels that were guessed need a larger one."""
     return 1e-2 if labels == "train" else 100.0
@@ -74,8 +88,7 @@ def choose_solver(
     Raises:
         ValueError: the name is unknown, or the exact solver was asked for and needs more memory.
     """
-    if solver not in get_args(Solver):
-        raise ValueError(f"`solver` is one of {', '.join(get_args(Solver))}, got {solver!r}")
+    check_solver(solver)
     needed = exact_gigabytes(num_nodes, num_rows)
     if solver == "exact" and needed > memory_limit:
         raise ValueError(
@@ -106,18 +119,15 @@ def prepare_complexity(
 ) -> PreparedComplexity:
     """Check the input, fill in defaults and factorise the kernel; for the arguments see `kc_scores`."""
     check_aggregation(aggregation)
-    if lam is not None and not lam >= 0:
-        raise ValueError(f"`lam` is not negative, got {lam}")
-    if rank < 1:
-        raise ValueError(f"`rank` is at least 1, got {rank}")
+    check_numbers(lam, rank)
     targets = find_targets(x, y, train_mask, labels, allow_leak=allow_leak)
     check_features(x, len(y))
     edges = undirected_edges(edge_index, len(y))
     num_rows = len(targets.used)
+    ridge = default_ridge(labels) if lam is None else float(lam)
     chosen = choose_solver(
         solver, num_nodes=len(y), num_rows=num_rows, device=edge_index.device, memory_limit=memory_limit
     )
-    ridge = default_ridge(labels) if lam is None else float(lam)
     if chosen == "nystrom":
         if lam is None:
             ridge = max(ridge, SMALLEST_NYSTROM_RIDGE)

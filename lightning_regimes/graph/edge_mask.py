@@ -37,10 +37,15 @@ def edges_of(data: Data) -> UndirectedEdges:
     return undirected_edges(data.edge_index, node_count(data))
 
 
-def symmetrized(data: Data, directed: Directed) -> Data:
-    """Return a graph with both arcs of each edge if this is asked for; attributes of edges are averaged."""
+def check_directed(directed: str) -> None:
+    """Refuse an unknown way to deal with directed graphs."""
     if directed not in ("error", "symmetrize"):
         raise ValueError(f'`directed` is "error" or "symmetrize", got {directed!r}')
+
+
+def symmetrized(data: Data, directed: Directed) -> Data:
+    """Return a graph with both arcs of each edge if this is asked for; attributes of edges are averaged."""
+    check_directed(directed)
     check_graph(data)
     if directed == "error" or is_undirected(data.edge_index, num_nodes=node_count(data)):
         return data

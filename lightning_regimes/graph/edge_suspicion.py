@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_regimes.graph.edge_scores import kc_scores
 from lightning_regimes.graph.kc_result import KCResult
-from lightning_regimes.graph.target_source import LabelSource
+from lightning_regimes.graph.target_source import LabelSource, check_features
 
 Score = Literal["auto", "combined", "absolute", "signed", "combined+cosine", "signed+cosine"]
 
@@ -29,6 +29,12 @@ class Suspicion:
     values: Tensor
     results: dict[str, KCResult]
     score: Score
+
+
+def check_score(score: str) -> None:
+    """Refuse an unknown recipe."""
+    if score not in get_args(Score):
+        raise ValueError(f"`score` is one of {', '.join(get_args(Score))}, got {score!r}")
 
 
 def fractional_rank(values: Tensor) -> Tensor:
@@ -86,8 +92,8 @@ def suspicion(
         lam: the ridge, None for the default of each label source.
         **settings: as for `kc_scores`.
     """
-    if score not in get_args(Score):
-        raise ValueError(f"`score` is one of {', '.join(get_args(Score))}, got {score!r}")
+    check_score(score)
+    check_features(x, len(y))
     needs_features = score.startswith("combined") or score.endswith("cosine") or labels == "pseudo"
     if not has_informative_features(x) and (score == "auto" or needs_features):
         if score != "auto":

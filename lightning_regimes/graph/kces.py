@@ -9,14 +9,14 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from lightning_regimes.graph.aggregation import Aggregation
-from lightning_regimes.graph.complexity_solver import Solver
-from lightning_regimes.graph.edge_mask import Directed, check_graph, edges_of, keep_columns, symmetrized
+from lightning_regimes.graph.aggregation import Aggregation, check_aggregation
+from lightning_regimes.graph.complexity_solver import Solver, check_numbers, check_solver
+from lightning_regimes.graph.edge_mask import Directed, check_directed, check_graph, edges_of, keep_columns, symmetrized
 from lightning_regimes.graph.edge_scores import graph_kernel_complexity
-from lightning_regimes.graph.edge_suspicion import Score, suspicion
+from lightning_regimes.graph.edge_suspicion import Score, check_score, suspicion
 from lightning_regimes.graph.kces_report import KCESReport, spanning_forest
 from lightning_regimes.graph.pruning_ratio import mixture_ratio, pruned, validation_curve
-from lightning_regimes.graph.target_source import LabelSource, pseudo_labels
+from lightning_regimes.graph.target_source import LabelSource, check_label_source, pseudo_labels
 from lightning_regimes.graph.undirected_edges import arcs_of
 
 Ratio = float | Literal["kernel-val", "gmm"]
@@ -82,6 +82,12 @@ class KCES(BaseTransform):
             raise ValueError(f"`ratio` is at least 0 and below 1, got {ratio}")
         if not 0 <= min_ratio <= max_ratio < 1:
             raise ValueError(f"`min_ratio` and `max_ratio` are 0 <= min <= max < 1, got {min_ratio} and {max_ratio}")
+        check_score(score)
+        check_label_source(labels, allow_leak=allow_leak)
+        check_aggregation(aggregation)
+        check_solver(solver)
+        check_numbers(lam, rank)
+        check_directed(directed)
         self.ratio, self.score, self.labels = ratio, score, labels
         self.min_ratio, self.max_ratio = min_ratio, max_ratio
         self.keep_connected, self.directed = keep_connected, directed

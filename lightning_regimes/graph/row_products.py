@@ -8,6 +8,9 @@ from torch import Tensor
 from lightning_regimes.graph.aggregation import AggregatedFeatures, RemovedEdges
 from lightning_regimes.graph.arc_cosine import rounded_norm
 
+#: Rows of a sparse matrix that are dense at the same time.
+DENSE_ROWS = 256
+
 
 def select_rows(matrix: Tensor, index: Tensor) -> Tensor:
     """Return rows of a dense matrix, or of a sparse one."""
@@ -17,7 +20,10 @@ def select_rows(matrix: Tensor, index: Tensor) -> Tensor:
 def products(matrix: Tensor, others: Tensor) -> Tensor:
     """Return all inner products of the rows of two matrices of the same kind, dense, shape (rows, others)."""
     if matrix.is_sparse:
-        result: Tensor = torch.sparse.mm(matrix, others.t()).to_dense()
+        # A product of two sparse matrices goes through CSR, which warns.
+        result = matrix.new_zeros(len(matrix), len(others), layout=torch.strided)
+        for block in torch.arange(len(others), device=others.device).split(DENSE_ROWS):
+            result[:, block] = torch.sparse.mm(matrix, others.index_select(0, block).to_dense().T)
         return result
     return matrix @ others.T
 

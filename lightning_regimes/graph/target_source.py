@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -33,6 +34,8 @@ def check_features(x: Tensor | None, num_nodes: int) -> None:
     """Refuse features that are no matrix of finite numbers."""
     if x is None:
         return
+    if x.layout != torch.strided:
+        raise ValueError(f"`x` is a dense tensor, got {x.layout}: use `x.to_dense()`")
     if x.ndim != 2 or len(x) != num_nodes:
         raise ValueError(f"`x` has shape (nodes, features) with {num_nodes} nodes, got {tuple(x.shape)}")
     num_bad = int((~torch.isfinite(x)).any(1).sum())
@@ -83,17 +86,28 @@ def pseudo_labels(x: Tensor, y: Tensor, train_mask: Tensor) -> Tensor:
     return labels
 
 
+def check_label_source(source: str, *, allow_leak: bool) -> None:
+    """Refuse an unknown source of labels, and that of all true labels unless it is permitted."""
+    if source not in get_args(LabelSource):
+        raise ValueError(f"`labels` is one of {', '.join(get_args(LabelSource))}, got {source!r}")
+    if source == "oracle" and not allow_leak:
+        raise ValueError('`labels="oracle"` reads the labels of test nodes: it takes `allow_leak=True`, got False')
+
+
 def find_targets(x: Tensor | None, y: Tensor, train_mask: Tensor, source: LabelSource, *, allow_leak: bool) -> Targets:
     """Return the rows and targets of a label source.
 
     Raises:
         ValueError: the source is unknown, is ``"oracle"`` without permission, or needs features.
     """
-    if source not in get_args(LabelSource):
-        raise ValueError(f"`labels` is one of {', '.join(get_args(LabelSource))}, got {source!r}")
+    check_label_source(source, allow_leak=allow_leak)
     check_labels(y, train_mask)
-    if source == "oracle" and not allow_leak:
-        raise ValueError('`labels="oracle"` reads the labels of test nodes: it takes `allow_leak=True`, got False')
+    if source == "oracle":
+        warnings.warn(
+            '`labels="oracle"` reads the labels of test nodes: what comes out is no defence, and accuracy on them is '
+            "too high",
+            stacklevel=2,
+        )
     if source != "train" and x is None and source == "pseudo":
         raise ValueError('`labels="pseudo"` needs features, got `x=None`: use `labels="train"`')
     if source == "train":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_regimes.graph.aggregation import Aggregation, check_aggregation
+from lightning_regimes.graph.aggregation import Aggregation, check_aggregation, sparse_matrix
 from lightning_regimes.graph.arc_cosine import arc_cosine, arc_cosine_diagonal, arc_cosine_gram
 from lightning_regimes.graph.complexity_solver import choose_solver, default_ridge
 from lightning_regimes.graph.regularized_cholesky import regularized_cholesky
@@ -43,6 +43,7 @@ def weighted_complexity(
             f"{edge_index.shape[1]} arcs of which {int(edges.is_first.sum())} differ"
         )
     num_rows = len(targets.used)
+    ridge = default_ridge(labels) if lam is None else lam
     chosen = choose_solver(
         solver,  # type: ignore[arg-type]
         num_nodes=len(y),
@@ -52,7 +53,6 @@ def weighted_complexity(
     )
     is_edge = edges.column_edge >= 0
     rows = weighted_rows(edge_index[:, is_edge], edge_weight[is_edge], x, aggregation)[targets.used]
-    ridge = default_ridge(labels) if lam is None else lam
     if chosen == "exact":
         factor = regularized_cholesky(arc_cosine_gram(rows, normalize=normalize), ridge)
         half = torch.linalg.solve_triangular(factor, targets.values, upper=False)
@@ -69,7 +69,7 @@ def weighted_rows(edge_index: Tensor, edge_weight: Tensor, x: Tensor, aggregatio
     degree = torch.ones(len(x), dtype=weight.dtype, device=x.device).index_add(0, target, weight)
     if aggregation == "gcn":
         terms = terms * degree.rsqrt()[:, None]
-    adjacency = torch.sparse_coo_tensor(torch.stack([target, source]), weight, (len(x), len(x)))
+    adjacency = sparse_matrix(torch.stack([target, source]), weight, (len(x), len(x)))
     sums = torch.sparse.mm(adjacency, terms) + terms
     factor = {"mean": degree.reciprocal(), "sum": torch.ones_like(degree), "gcn": degree.rsqrt()}[aggregation]
     result: Tensor = sums * factor[:, None]

@@ -221,3 +221,9 @@ def test_what_cannot_be_served_is_named(tmp_path):
 
     with pytest.raises(ValueError, match="copy of the graph"):
         trainer(tmp_path, KCESPreprocessing()).fit(GNN(6, 3), Sampled())
+
+    class Unlabelled(L.LightningDataModule):
+        data = Data(x=torch.ones(2, 6), y=torch.zeros(2).long(), edge_index=torch.tensor([[0, 1], [1, 0]]))
+
+    with pytest.raises(ValueError, match=r"data\.train_mask"):
+        trainer(tmp_path, KCESPreprocessing()).fit(GNN(6, 3), Unlabelled())

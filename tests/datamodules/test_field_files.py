@@ -96,6 +96,9 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path, monkeypatch: pytest.M
     torch.save({"a": torch.zeros(2)}, tmp_path / "names.pt")
     with pytest.raises(ValueError, match=re.escape('must hold "x" and "y", and it holds [\'a\']')):
         read_fields(tmp_path / "names.pt")
+    torch.save({"x": [1.0], "y": torch.ones(1, 4, 4)}, tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="must be a tensor, got list"):
+        read_fields(tmp_path / "list.pt")
     torch.save({"x": torch.zeros(2, 4, 4), "y": torch.zeros(3, 4, 4)}, tmp_path / "counts.pt")
     with pytest.raises(ValueError, match="on one grid, got"):
         read_fields(tmp_path / "counts.pt")

@@ -109,7 +109,7 @@ def test_a_chunk_replaces_those_that_start_there(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     found = cache.read(0, 2)
     assert found is not None
-    assert found["x"].tolist() == [1.0, 1.0]
+    assert {name: field.tolist() for name, field in found.items()} == {"x": [1.0, 1.0]}
     assert cache.read(0, 4) is None
     assert cache.read(1, 2) is None
     # Another process that needs fewer samples leaves the longer chunk alone.

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform
+from torch_geometric.transforms import BaseTransform, LargestConnectedComponents
 
 from lightning_regimes.datamodules import GraphNodes, PyGDataset, RobustnessGraph, StochasticBlockModel
 from lightning_regimes.datamodules.graph_nodes import split_by_class
@@ -115,6 +115,60 @@ def test_an_incomplete_graph_is_named(missing):
         GraphNodes(Given(**entries)).setup("fit")
 
 
+def graph_entries(**changes):
+    mask = torch.tensor([True, False, False])
+    entries = {
+        "x": torch.ones(3, 2),
+        "y": torch.tensor([0, 1, 0]),
+        "edge_index": torch.tensor([[0, 1], [1, 0]]),
+        **{f"{part}_mask": mask.roll(place) for place, part in enumerate(("train", "val", "test"))},
+    }
+    return {name: value for name, value in (entries | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # A split of its own would train on nodes that the source tests on.
+        ({"val_mask": None}, "none as val_mask"),
+        ({"train_mask": torch.tensor([0])}, "boolean `train_mask`"),
+        ({"val_mask": torch.zeros(3, dtype=torch.bool)}, "labelled nodes in `val_mask`"),
+        ({"y": torch.tensor([0.0, 1.0, 0.0])}, "integers"),
+    ],
+)
+def test_a_graph_that_no_step_could_use_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        GraphNodes(Given(**graph_entries(**changes))).setup("fit")
+
+
+def test_features_of_any_number_type_are_read():
+    datamodule = GraphNodes(Given(**graph_entries(x=torch.tensor([[0, 1], [1, 0], [1, 1]]))))
+    datamodule.setup("fit")
+    assert datamodule.data.x.dtype == torch.float32
+
+
+class AttackedStar(GraphSource):
+    """A star around node 1 with an edge more, and node 0 apart."""
+
+    def load(self):
+        clean = torch.tensor([[1, 1, 1, 2, 3, 4], [2, 3, 4, 1, 1, 1]])
+        attacked = torch.cat([clean, torch.tensor([[2, 3], [3, 2]])], dim=1)
+        return SourceGraph(Data(x=torch.ones(5, 2), y=torch.arange(5) // 3, edge_index=attacked), clean)
+
+
+def test_clean_edges_are_not_known_by_the_numbers_of_other_nodes():
+    options = {"train_fraction": 0.3, "val_fraction": 0.3}
+    whole, cut = (
+        GraphNodes(AttackedStar(), **options),
+        GraphNodes(AttackedStar(), transform=LargestConnectedComponents(), **options),
+    )
+    whole.setup("fit")
+    cut.setup("fit")
+    assert whole.clean_edge_index.shape == (2, 6)
+    assert cut.data.num_nodes == 4
+    assert cut.clean_edge_index is None
+
+
 def test_unusable_options_are_named():
     for options in (
         {"attack_scope": "both"},
@@ -200,6 +254,9 @@ def test_a_graph_in_the_files_of_the_literature_is_read_as_it_was_written(tmp_pa
     added = {(a, b) for a, b in poisoned.data.edge_index.T.tolist() if a < b} - pairs
     assert added == {(0, 4)}
     assert torch.equal(poisoned.clean_edge_index, clean.data.edge_index)
+    scipy.sparse.save_npz(tmp_path / "toy_nettack_adj_1.0.npz", scipy.sparse.csr_matrix(attacked))
+    targeted = RobustnessGraph(folder=str(tmp_path), name="toy", attack="nettack", rate=1).load()
+    assert torch.equal(targeted.data.edge_index, poisoned.data.edge_index)
     with pytest.raises(FileNotFoundError, match=r"toy_meta_adj_0\.3"):
         RobustnessGraph(folder=str(tmp_path), name="toy", attack="metattack", rate=0.3).load()
     with pytest.raises(ValueError, match="rate"):

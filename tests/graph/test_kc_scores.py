@@ -7,6 +7,8 @@ from scipy.stats import spearmanr
 from lightning_regimes.graph import graph_kernel_complexity, kc_scores
 from lightning_regimes.graph.regularized_cholesky import regularized_cholesky
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*reads the labels of test nodes")
+
 
 def relative_error(found, expected):
     return float((found - expected).abs().max() / expected.abs().max())

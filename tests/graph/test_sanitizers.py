@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import pytest
 import torch
@@ -135,11 +136,46 @@ def test_a_directed_graph_is_refused_or_symmetrized(block_graph):
         ({"score": "kc"}, "`score` is one of"),
         ({"score": "signed", "labels": "oracle"}, "allow_leak"),
         ({"directed": "ignore"}, "`directed`"),
+        ({"labels": "test"}, "`labels` is one of"),
+        ({"aggregation": "max"}, "`aggregation` is one of"),
+        ({"solver": "gradient"}, "`solver` is one of"),
+        ({"lam": -1.0}, "`lam` is not negative"),
+        ({"rank": 0}, "`rank` is at least 1"),
     ],
 )
-def test_wrong_settings_raise(block_graph, settings, message):
+def test_wrong_settings_raise_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
-        KCES(**settings)(block_graph())
+        KCES(**settings)
+
+
+def test_labels_that_leak_are_warned_of(block_graph):
+    with pytest.warns(UserWarning, match="reads the labels of test nodes"):
+        KCES(score="signed", labels="oracle", allow_leak=True)(block_graph())
+
+
+@pytest.mark.parametrize("x", ["dense", "identity", "none"])
+def test_an_ordinary_graph_gives_no_warning(block_graph, x):
+    data = block_graph()
+    if x != "dense":
+        data.x = torch.eye(data.num_nodes) if x == "identity" else None
+        data.num_nodes = len(data.y)
+    # PyTorch gives its warnings about sparse tensors once in a process.
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            KCES("kernel-val")(data)
+    finally:
+        torch.set_warn_always(False)
+
+
+def test_features_that_are_no_dense_matrix_raise(block_graph):
+    data = block_graph()
+    dense = data.x
+    for x, message in ((dense.to_sparse(), "to_dense"), (dense[:, 0], "shape")):
+        data.x = x
+        with pytest.raises(ValueError, match=message):
+            KCES()(data)
 
 
 def test_wrong_graphs_raise(block_graph):
