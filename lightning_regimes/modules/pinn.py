@@ -234,7 +234,9 @@ class PINN(L.LightningModule):
         with warnings.catch_warnings():
             # Of gradients and parameters that hold each other; such an optimizer lets them go at the end of its step.
             warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
-            super().backward(loss, *args, **{**kwargs, "create_graph": True})
+            # No others: points that hold a gradient with its graph hold themselves, which Python's collector can't see.
+            inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            super().backward(loss, *args, **{**kwargs, "create_graph": True, "inputs": inputs})
 
     # ------------------------------------------------------------------ what changes between steps
 

@@ -57,7 +57,9 @@ class NNCG(Optimizer):
 
         def backward(self, loss, *args, **kwargs):
             optimizer = self.optimizers(use_pl_optimizer=False)
-            loss.backward(create_graph=optimizer.needs_gradient_graph)
+            loss.backward(create_graph=optimizer.needs_gradient_graph, inputs=list(self.parameters()))
+
+    Without ``inputs``, a loss with derivatives with respect to its points keeps them and all graphs in memory for ever.
 
     The loss must be the same function in all calls of a step: no accumulation of gradients, and no random masks.
     After a step the gradients are those at the weights before it, without their graph. A checkpoint holds U, as large
@@ -224,7 +226,8 @@ class NNCG(Optimizer):
             raise ValueError(
                 "NNCG needs gradients with a graph, got none: call `loss.backward(create_graph=True)` in the closure, "
                 "and under automatic optimization in the LightningModule's `def backward(self, loss, *args, **kwargs): "
-                "loss.backward(create_graph=self.optimizers(use_pl_optimizer=False).needs_gradient_graph)`"
+                "loss.backward(create_graph=self.optimizers(use_pl_optimizer=False).needs_gradient_graph, "
+                "inputs=list(self.parameters()))`"
             )
 
         def product(vector: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Newton steps under the Trainer: the graph of the gradients, the loss they reach, and resuming."""
 
+import gc
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning_regimes.datamodules import Collocation
 from lightning_regimes.modules import PINN, RegionSampling
 from lightning_regimes.networks import MLP
 from lightning_regimes.optim import NNCG, AdamFactory, NNCGFactory, OptimizerFactory, SGDFactory, SharpnessAwareFactory
-from lightning_regimes.pde import Convection
+from lightning_regimes.pde import Convection, differentiable
 
 SMALL_NNCG = NNCGFactory(rank=10, update_frequency=4, cg_max_iterations=15)
 
@@ -42,6 +44,21 @@ def trainer(max_steps: int, **options: Any) -> L.Trainer:
 
 def parameters_of(module: torch.nn.Module) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(module.parameters()).detach()
+
+
+def test_newton_steps_let_go_of_their_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves: list[weakref.ref[torch.Tensor]] = []
+
+    def remembered(points: torch.Tensor) -> torch.Tensor:
+        leaf = differentiable(points)
+        leaves.append(weakref.ref(leaf))
+        return leaf
+
+    monkeypatch.setattr("lightning_regimes.pde.convection.differentiable", remembered)
+    trainer(3).fit(pinn(SMALL_NNCG), points())
+    gc.collect()
+    assert len(leaves) > 3
+    assert not any(leaf() is not None for leaf in leaves)
 
 
 def test_newton_steps_lower_the_loss_where_adam_has_settled() -> None:
