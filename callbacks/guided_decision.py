@@ -59,7 +59,7 @@ class Decision:
 def decide(situation: Situation) -> Decision:
     """Return the first remedy of the regime that is available, not used up, and due.
 
-    - diverged: a lower learning rate, from the weights before the last intervention;
+    - diverged: a lower learning rate where the loss has not fallen since the check before;
     - under-trained: a curriculum; without one L-BFGS once the warm-up is over, and an augmented Lagrangian once L-BFGS
       has settled;
     - over-trained: more points or data, then weight decay;
@@ -112,6 +112,8 @@ def _well_trained(situation: Situation) -> list[tuple[Remedy, str]]:
 def _diverged(situation: Situation) -> list[tuple[Remedy, str]]:
     if not math.isfinite(situation.normalized_loss):
         return []  # no rate helps weights that are no numbers
+    if situation.earlier_loss is None or situation.normalized_loss < situation.earlier_loss:
+        return []  # it may have started up there, and be on its way down
     return [(Remedy.LOWER_LEARNING_RATE, f"training loss / reference loss = {situation.normalized_loss:.2g}")]
 
 

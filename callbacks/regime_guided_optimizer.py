@@ -342,6 +342,9 @@ class RegimeGuidedOptimizer(RegimeDetection):
             for optimizer in trainer.optimizers:
                 # Moments and curvature pairs describe the loss of before.
                 optimizer.state.clear()
+        if other_optimizer or optimizer_anew:
+            # The count of products is part of the state that has gone.
+            self._products_seen = 0
         if other_points:
             self.batches = ProbeBatches(self.num_batches)
         self._earlier_loss = None
@@ -358,7 +361,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
         use_optimizer(
             trainer, pl_module, self.quasi_newton if self.settings.optimizer == "quasi_newton" else self.newton
         )
-        self._products_seen = 0
 
     def _go_back(self, trainer: L.Trainer, pl_module: L.LightningModule, reason: str) -> None:
         trial, self._trial = self._trial, None
@@ -376,6 +378,7 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self._change(trainer, pl_module, settings, optimizer_anew=True)
         for optimizer, state in zip(trainer.optimizers, stored["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
+            self._products_seen = getattr(optimizer, "num_products", self._products_seen)
         strategy: Any = trainer.strategy
         for schedule, state in zip(strategy.lr_scheduler_configs, stored["lr_schedulers"], strict=True):
             schedule.scheduler.load_state_dict(state)

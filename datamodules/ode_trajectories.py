@@ -126,6 +126,11 @@ class ODETrajectories(L.LightningDataModule):
             )
         return system
 
+    @property
+    def full_batch(self) -> bool:
+        """Whether each step sees all training segments."""
+        return self.batch_size is None
+
     def training_batch(self) -> Batch:
         """Return all training segments, in the default dtype."""
         return self._batch("train", self._training_segments)

@@ -65,7 +65,12 @@ def sweep(options: argparse.Namespace, *, console: Console | None = None) -> int
     trials = specification.trials()
     engine = _engine(options, console)
     with _progress(console, specification.name) as (start, advance):
-        describe_sweep(specification, trials, directory)
+
+        def begin(done: int, total: int) -> None:
+            # Not before: another process may hold the directory.
+            describe_sweep(specification, trials, directory)
+            start(done, total)
+
         try:
             run_sweep(
                 trials,
@@ -74,7 +79,7 @@ def sweep(options: argparse.Namespace, *, console: Console | None = None) -> int
                 engine=engine,
                 seed=specification.seed,
                 retry_failed=options.retry_failed,
-                on_start=start,
+                on_start=begin,
                 on_row=advance,
             )
         except KeyboardInterrupt:

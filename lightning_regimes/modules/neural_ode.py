@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -53,6 +54,7 @@ class NeuralODE(L.LightningModule):
         arXiv:1806.07366.
     """
 
+    model_family = "neural_ode"
     penalty_states: Tensor | None
 
     def __init__(
@@ -154,7 +156,9 @@ class NeuralODE(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Return the loss and log it, with its terms where there are two."""
-        terms = self._terms(batch, self.field, adjoint=self.solver.adjoint)
+        # The adjoint equation leaves no graph of the gradient, which Newton steps need.
+        adjoint = self.solver.adjoint and not self._gradient_needs_graph()
+        terms = self._terms(batch, self.field, adjoint=adjoint)
         loss = self._total(terms)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["states"]))
         if len(terms) > 1:
@@ -163,8 +167,15 @@ class NeuralODE(L.LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Evaluate the gradient; an adjoint equation that can't be solved is explained."""
-        with explained_failures(self.solver.method):
+        """Evaluate the gradient, with its graph for an optimizer that says ``needs_gradient_graph`` (:class:`NNCG`).
+
+        An adjoint equation that can't be solved is explained.
+        """
+        with explained_failures(self.solver.method), warnings.catch_warnings():
+            if self._gradient_needs_graph():
+                # Of gradients and parameters that hold each other; such an optimizer lets them go after its step.
+                warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
+                kwargs = {**kwargs, "create_graph": True}
             super().backward(loss, *args, **kwargs)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> None:
@@ -191,6 +202,13 @@ class NeuralODE(L.LightningModule):
         return self.optimizer_factory(self)
 
     # ------------------------------------------------------------------ private
+
+    def _gradient_needs_graph(self) -> bool:
+        if self._trainer is None:
+            return False
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        listed = optimizers if isinstance(optimizers, list) else [optimizers]
+        return any(getattr(optimizer, "needs_gradient_graph", False) for optimizer in listed)
 
     def _terms(self, batch: Batch, field: VectorField, *, adjoint: bool) -> dict[str, Tensor]:
         parameters = [entry for entry in self.network.parameters() if entry.requires_grad] if adjoint else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 _KEYS = {"value", "values", "probabilities", "distribution", "min", "max", "q", "mu", "sigma"}
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 _BOUNDED = ("int_uniform", "uniform", "q_uniform", "log_uniform", "log_uniform_values", "inv_log_uniform_values")
 
 
@@ -53,7 +55,7 @@ class Parameter:
         if unknown := set(entry) - _KEYS:
             raise ValueError(f"parameter {name!r} has no key {sorted(unknown)[0]!r}; known are {sorted(_KEYS)}.")
         if "value" in entry:
-            return cls(name, "constant", values=(entry["value"],))
+            return cls(name, "constant", values=(_number(entry["value"]),))
         if "values" in entry:
             return cls._categorical(name, entry)
         distribution = entry.get("distribution") or _default_distribution(name, entry)
@@ -79,7 +81,7 @@ class Parameter:
         probabilities = tuple(float(p) for p in entry.get("probabilities", ()))
         if probabilities and (len(probabilities) != len(values) or not math.isclose(sum(probabilities), 1)):
             raise ValueError(f"parameter {name!r} needs one probability a value, with the sum 1, got {probabilities}.")
-        return cls(name, "categorical", values=tuple(values), probabilities=probabilities)
+        return cls(name, "categorical", values=tuple(map(_number, values)), probabilities=probabilities)
 
     def grid(self) -> tuple[Any, ...]:
         """Return every value, for a grid.
@@ -125,6 +127,11 @@ def _default_distribution(name: str, entry: Mapping[str, Any]) -> str:
     if "min" not in entry or "max" not in entry:
         raise ValueError(f"parameter {name!r} needs `value`, `values`, or `min` and `max`, got {dict(entry)}.")
     return "int_uniform" if all(isinstance(entry[key], int) for key in ("min", "max")) else "uniform"
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3, which has no point, as text.
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _bound(name: str, entry: Mapping[str, Any], key: str) -> float:

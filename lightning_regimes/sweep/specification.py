@@ -127,6 +127,9 @@ def _axes(section: Mapping[str, Any], parameters: Sequence[Parameter]) -> tuple[
         if (name := section.get(key)) is not None and name not in names:
             raise ValueError(f"`{SECTION}.{key}` must be one of the parameters {names}, got {name!r}.")
     seed = section.get("seed", _SEED if _SEED in names else None)
+    named = [name for name in (section.get("x"), section.get("y"), seed) if name is not None]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise ValueError(f"`{SECTION}` needs different parameters as x, y and seed, got {twice!r} twice.")
     varied = [p.name for p in parameters if p.name != seed and len(p.values) != 1]
     x = section.get("x") or next((name for name in varied if name != section.get("y")), None)
     if x is None:

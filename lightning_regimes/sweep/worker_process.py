@@ -50,7 +50,7 @@ class WorkerProcess:
         """The row or the error of the trial that it was handed; None if the process is gone."""
         try:
             answer: tuple[dict[str, Any] | None, str | None] = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter where it was killed in the middle of its answer
             return None
         return answer
 

@@ -64,6 +64,8 @@ def situation(regime, **changes):
         (Regime.WELL_TRAINED, {"optimizer": "quasi_newton", "earlier_loss": None}, None),
         (Regime.WELL_TRAINED, {"optimizer": "newton"}, None),
         (Regime.DIVERGED, {}, Remedy.LOWER_LEARNING_RATE),
+        (Regime.DIVERGED, {"normalized_loss": 1.9, "earlier_loss": 2.0}, None),
+        (Regime.DIVERGED, {"normalized_loss": 1.9, "earlier_loss": None}, None),
         (Regime.DIVERGED, {"num_gradients": 1}, None),
         (Regime.DIVERGED, {"normalized_loss": math.nan}, None),
         (Regime.INCONSISTENT, {}, None),
@@ -228,6 +230,34 @@ def test_newton_steps_are_counted_in_gradients(tmp_path):
     assert products == 14
 
 
+def test_products_are_counted_once_across_a_resume_and_a_change_of_points(tmp_path):
+    class Newton(RegimeGuidedOptimizer):
+        """Begins with Newton steps, and has twice as many points after the fourth."""
+
+        def on_fit_start(self, runner: L.Trainer, module: L.LightningModule) -> None:
+            self.settings = self.settings.changed(optimizer="newton")
+            super().on_fit_start(runner, module)
+
+        def on_train_batch_end(self, runner: L.Trainer, module: L.LightningModule, *entries: Any) -> None:
+            super().on_train_batch_end(runner, module, *entries)
+            spent.append(runner.optimizers[0].last_step.num_products)
+            if runner.global_step == 4:
+                self._change(runner, module, self.settings.changed(factor=2, draw=1), optimizer_anew=True)
+
+    def run(max_steps: int, path: Path | None = None) -> Newton:
+        callback = Newton(warm_up=1000, every_n_gradients=1000, at_end=False, newton=SMALL_NEWTON)
+        runner = trainer(tmp_path, [callback], max_steps=max_steps)
+        runner.fit(pinn(), points(), ckpt_path=path, weights_only=None if path is None else True)
+        runner.save_checkpoint(tmp_path / "last.ckpt")
+        return callback
+
+    spent: list[int] = []
+    run(3)
+    resumed = run(6, tmp_path / "last.ckpt")
+    assert len(spent) == 6
+    assert resumed._product_gradients == 2 * sum(spent)
+
+
 def test_what_made_the_heldout_loss_worse_is_taken_back(tmp_path):
     class Fooled(PINN):
         """Claims to be well-trained, and gets worse as soon as L-BFGS runs."""
@@ -303,8 +333,8 @@ def test_a_foreign_module_gets_weight_decay_and_none_of_the_remedies_of_equation
 
 def test_a_diverging_training_gets_a_lower_rate(tmp_path):
     module = Memorizer(lr=3.0)
-    callback = guided(warm_up=0, every_n_gradients=5)
-    runner = trainer(tmp_path, [callback], max_steps=6)
+    callback = guided(warm_up=0, every_n_gradients=1)
+    runner = trainer(tmp_path, [callback], max_steps=2)
     runner.fit(module, noise(16, 0))
     assert callback.decisions[0]["decision"] == "lower_learning_rate"
     assert runner.optimizers[0].param_groups[0]["lr"] == 1.5

@@ -11,15 +11,16 @@ from lightning.pytorch.cli import LightningCLI
 
 from lightning_regimes import LossProbe
 from lightning_regimes.callbacks import HessianSpectrum, LossLandscape, RegimeDetection
+from lightning_regimes.callbacks.guided_settings import available_remedies
 from lightning_regimes.curvature import HessianOperator
 from lightning_regimes.datamodules import ODETrajectories
 from lightning_regimes.metrics import relative_error
 from lightning_regimes.modules import NeuralODE, ODESolver, PhysicsPenalty
 from lightning_regimes.networks import MLP
-from lightning_regimes.optim import AdamFactory
+from lightning_regimes.optim import AdamFactory, NNCGFactory
 from lightning_regimes.pde import DampedPendulum, LotkaVolterra, ODESystem
 from lightning_regimes.recording import read_records
-from lightning_regimes.regimes import Regime, RegimeThresholds, classify
+from lightning_regimes.regimes import ModelFamily, Regime, RegimeThresholds, Remedy, classify, model_family
 
 
 class TrueField(torch.nn.Module):
@@ -55,6 +56,27 @@ def trainer(**options: Any) -> L.Trainer:
 def trajectories(**options: Any) -> ODETrajectories:
     small_ones = {"horizon": 1.0, "rollout_horizon": 2.0, "num_trajectories": 3, "steps_per_epoch": 4, "num_heldout": 4}
     return ODETrajectories(**{**small_ones, **options})
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_newton_steps_fit_a_linear_field(adjoint):
+    # In the loss of one Euler step the weights are those of a linear regression, so one Newton step ends it.
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(2, 2).double()
+    solver = ODESolver(method="euler", adjoint=adjoint)
+    optimizer = NNCGFactory(rank=6, mu=0.0, cg_tolerance=1e-12)
+    module = NeuralODE(DampedPendulum(), linear, solver=solver, optimizer=optimizer)
+    data = trajectories(segment_length=1)
+    runner = trainer(max_steps=1, limit_val_batches=0, precision="64-true")
+    runner.fit(module, data)
+    assert data.full_batch
+    assert model_family(module) is ModelFamily.NEURAL_ODE
+    assert Remedy.NEWTON in available_remedies(runner, module)
+    times, states = (data.training_batch()[name].double() for name in ("times", "states"))
+    inputs = torch.cat([states[:, 0], torch.ones(len(states), 1)], dim=1)
+    velocities = (states[:, 1] - states[:, 0]) / times[:, 1:]
+    best = torch.linalg.lstsq(inputs, velocities).solution.T
+    torch.testing.assert_close(torch.cat([linear.weight, linear.bias[:, None]], dim=1), best, rtol=1e-6, atol=1e-6)
 
 
 def double_batch(system: ODESystem | None = None, **options: Any) -> dict[str, torch.Tensor]:

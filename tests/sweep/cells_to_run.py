@@ -1,8 +1,10 @@
 """What the workers of these tests run: functions that a spawned process can import."""
 
+import gc
 import os
 import signal
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,22 @@ class KilledOnce:
         mark = self.folder / "killed"
         if trial.parameters["n"] == self.n and (self.always or not mark.exists()):
             mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return square(trial)
+
+
+class CutOff:
+    """A row that kills its own process while it is being sent, the first time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, trial: Trial) -> dict[str, Any]:
+        mark = self.folder / "killed"
+        if not mark.exists():
+            mark.touch()
+            (connection,) = [entry for entry in gc.get_objects() if isinstance(entry, Connection)]
+            os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half a row")
             os.kill(os.getpid(), signal.SIGKILL)
         return square(trial)
 

@@ -43,6 +43,12 @@ def test_a_cell_whose_worker_is_killed_is_tried_again(tmp_path):
     assert "n = 1" in lost[0]
 
 
+def test_a_worker_that_is_killed_in_the_middle_of_its_answer_is_a_lost_one(tmp_path):
+    (result,) = LocalEngine(workers=1).map(cells_to_run.CutOff(tmp_path), trials(1))
+    assert result.row["values"]["square"] == 0
+    assert result.attempts == 2
+
+
 def test_a_cell_that_kills_every_worker_is_given_up(tmp_path):
     engine = LocalEngine(workers=1, max_attempts=2)
     function = cells_to_run.KilledOnce(tmp_path, 0, always=True)

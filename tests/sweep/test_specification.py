@@ -59,6 +59,21 @@ def test_axes_can_be_named(tmp_path):
     assert (specification.x, specification.y, specification.seed) == (section["x"], section["y"], None)
 
 
+@pytest.mark.parametrize("section", [{"x": "seed_everything"}, {"x": "trainer.devices", "y": "trainer.devices"}])
+def test_a_parameter_is_one_axis(tmp_path, section):
+    with pytest.raises(ValueError, match="needs different parameters as x, y and seed"):
+        SweepSpecification.read(written(tmp_path, phase_diagram=section))
+
+
+def test_exponents_are_numbers(tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("- 200\n", "- 1e3\n").replace("- 1000\n", "- 2.5e+3\n"))
+    assert yaml.safe_load(path.read_text())["parameters"]["data.num_interior"]["values"] == [50, "1e3", 2500.0]
+    _, points, *_ = SweepSpecification.read(path).parameters
+    assert points.values == (50, 1000.0, 2500.0)
+    assert Parameter.from_mapping("name", {"value": "1e"}).values == ("1e",)
+
+
 def test_key_is_that_of_the_content(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

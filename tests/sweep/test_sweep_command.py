@@ -15,6 +15,7 @@ from lightning_regimes.dashboard import write_report
 from lightning_regimes.recording import read_records
 from lightning_regimes.sweep import LEDGER_FILE, Ledger, RayEngine, SweepSpecification
 from lightning_regimes.sweep.engine import Result
+from lightning_regimes.sweep.exclusive_lock import ExclusiveLock
 from lightning_regimes.sweep.execution import run_sweep
 from lightning_regimes.sweep.recorded_sweep import RecordedSweep, describe_sweep
 
@@ -146,6 +147,13 @@ def test_a_report_of_an_unfinished_sweep_shows_what_there_is(sweep_file):
     page = write_report(["out"]).read_text()
     assert "1 of 4 cells finished" in page
     assert "1 cells well-trained" in page
+
+
+def test_a_sweep_of_another_process_keeps_its_description(sweep_file, capsys):
+    with ExclusiveLock("out/lock"):
+        assert main(["sweep", "-c", str(sweep_file), "-d", "out", "--no-wandb"]) == 1
+    assert "is being run by process" in capsys.readouterr().err
+    assert not Path("out", "sweep.json").exists()
 
 
 def test_wandb_agents_are_an_exit(sweep_file, capsys):
