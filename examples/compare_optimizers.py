@@ -242,6 +242,9 @@ def draw(found: dict[str, tuple[float, list[ValidationLoss]]], title: str) -> Fi
     below.axhline(1, color="0.5", linewidth=0.8)
     below.set(xlabel="step", ylabel="diagonal dominance r", yscale="log")
     below.set_title("momenta: mean over the rows (solid), least and largest (dotted)", fontsize="medium")
+    for axes in (above, middle):  # less than a decade, so that the labels are those between powers of ten
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
     return figure
 
 
