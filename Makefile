@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test coverage slow lint format clean
+.PHONY: demo test coverage slow docs lint format clean
 
 demo: .venv/.ready
 	$(BIN)/lightning-regimes fit -c configs/pinn_convection.yaml
@@ -18,6 +18,10 @@ coverage: .venv/.ready
 
 slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
+
+# Every link, image and reference that leads nowhere is an error; the pages open from disk, in site/.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -37,5 +41,9 @@ format: .venv/.dev
 	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
+.venv/.docs: .venv/.ready
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -5,7 +5,7 @@ from lightning_regimes.recording.journal import RECORDS_FILE, Journal, has_recor
 from lightning_regimes.recording.record import Record
 from lightning_regimes.recording.run_directory import records_directory, run_directory
 from lightning_regimes.recording.table import Table
-from lightning_regimes.recording.vocabulary import VOCABULARY, Quantity, describe
+from lightning_regimes.recording.vocabulary import VOCABULARY, Quantity, declare, describe
 
 __all__ = [
     "RECORDS_FILE",
@@ -14,6 +14,7 @@ __all__ = [
     "Quantity",
     "Record",
     "Table",
+    "declare",
     "describe",
     "emit",
     "has_records",

@@ -432,19 +432,33 @@ _QUANTITIES = (
     Quantity("phase_diagram/seconds", "s", "lower", "time of all cells together"),
 )
 
-VOCABULARY: Mapping[str, Quantity] = MappingProxyType({quantity.key: quantity for quantity in _QUANTITIES})
+_DECLARED: dict[str, Quantity] = {}
+_PATTERNS: dict[re.Pattern[str], Quantity] = {}
+
+VOCABULARY: Mapping[str, Quantity] = MappingProxyType(_DECLARED)
 """All quantities by key; patterns stand under their pattern."""
 
-_PATTERNS = tuple(
-    (
-        re.compile(
-            re.escape(key).replace(r"\{i\}", "(?P<i>[1-9][0-9]*)").replace(r"\{name\}", "(?P<name>\\w[\\w.-]*)")
-        ),
-        quantity,
-    )
-    for key, quantity in VOCABULARY.items()
-    if "{" in key
-)
+
+def declare(*quantities: Quantity) -> None:
+    """Add what a diagnostic of one's own records; declaring the same again changes nothing.
+
+    Raises:
+        ValueError: If a key is not ``diagnostic/quantity``, or means something else already; then none is added.
+    """
+    for quantity in quantities:
+        if not re.fullmatch(r"[^/\s]+/[^/\s]+", quantity.key):
+            raise ValueError(f"A key is 'diagnostic/quantity', got {quantity.key!r}.")
+        if _DECLARED.get(quantity.key, quantity) != quantity:
+            raise ValueError(f"{quantity.key!r} is declared already, as {_DECLARED[quantity.key].meaning!r}.")
+    for quantity in quantities:
+        _DECLARED[quantity.key] = quantity
+        if "{" in quantity.key:
+            pattern = re.escape(quantity.key)
+            pattern = pattern.replace(r"\{i\}", "(?P<i>[1-9][0-9]*)").replace(r"\{name\}", "(?P<name>\\w[\\w.-]*)")
+            _PATTERNS[re.compile(pattern)] = quantity
+
+
+declare(*_QUANTITIES)
 
 
 def describe(key: str) -> Quantity:
@@ -458,7 +472,7 @@ def describe(key: str) -> Quantity:
     """
     if key in VOCABULARY and "{" not in key:
         return VOCABULARY[key]
-    for pattern, quantity in _PATTERNS:
+    for pattern, quantity in _PATTERNS.items():
         if match := pattern.fullmatch(key):
             meaning = quantity.meaning
             if "{i}" in quantity.key:
@@ -467,5 +481,5 @@ def describe(key: str) -> Quantity:
                 meaning = meaning.replace("{name}", match["name"])
             return replace(quantity, key=key, meaning=meaning)
     near = difflib.get_close_matches(key, VOCABULARY, n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see lightning_regimes.recording.VOCABULARY."
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "a key of one's own is declared first."
     raise ValueError(f"{key!r} is not in the vocabulary of recorded quantities; {hint}")

@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_regimes.recording import VOCABULARY, describe
+from lightning_regimes.recording import VOCABULARY, Quantity, declare, describe
 
 
 def test_pattern_resolves_to_the_numbered_quantity() -> None:
@@ -60,3 +60,19 @@ def test_every_diagnostic_tells_its_cost() -> None:
         assert {f"{diagnostic}/seconds", f"{diagnostic}/overhead"} <= set(VOCABULARY)
         counts = {f"{diagnostic}/num_{unit}" for unit in ("matvecs", "evaluations", "decompositions")}
         assert counts & set(VOCABULARY)
+
+
+def test_a_diagnostic_of_ones_own_declares_its_keys() -> None:
+    with pytest.raises(ValueError, match="declared first"):
+        describe("own_probe/size_3")
+    sizes = Quantity("own_probe/size_{i}", "m", "lower", "i-th size")
+    declare(sizes)
+    declare(sizes)
+    assert describe("own_probe/size_3") == Quantity("own_probe/size_3", "m", "lower", "number 3 size")
+    with pytest.raises(ValueError, match="declared already"):
+        declare(
+            Quantity("own_probe/length", "", "lower", "length"), Quantity("own_probe/size_{i}", "", "lower", "size")
+        )
+    assert "own_probe/length" not in VOCABULARY
+    with pytest.raises(ValueError, match="diagnostic/quantity"):
+        declare(Quantity("size", "", "lower", "size"))
