@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_regimes.cli import main
-from lightning_regimes.recording import read_records
+from lightning_regimes.recording import VOCABULARY, describe, read_records
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -61,6 +61,20 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page():
     navigation = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1]
     listed = set(re.findall(r"([\w-]+\.md)", navigation))
     assert listed - {"vocabulary.md"} == {page.name for page in PAGES}
+
+
+def test_every_key_that_is_explained_is_in_the_vocabulary():
+    diagnostics = {key.partition("/")[0] for key in VOCABULARY}
+    keys = {
+        key
+        for page in [*PAGES, ROOT / "README.md"]
+        if page.name != "extending.md"
+        for key in re.findall(r"[`\"](\w+/\w+)[`\"]", page.read_text())
+        if key.partition("/")[0] in diagnostics - {"graph", "theory"}
+    }
+    assert len(keys) > 10
+    for key in keys:
+        describe(key)
 
 
 def test_python_in_the_pages_is_python_and_its_imports_are_there():
