@@ -1,5 +1,6 @@
 # `make demo` and `make test` set up everything they need in .venv.
-# CONSTRAINTS=/dev/null lifts the choice of a CPU build of torch.
+# CONSTRAINTS=/dev/null lifts the choice of a CPU build of torch. Python compiles what it imports, and pip need not
+# compile everything.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
@@ -34,15 +35,15 @@ format: .venv/.dev
 
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[test]"
+	$(BIN)/python -m pip install --no-compile -c $(CONSTRAINTS) -e ".[test]"
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[dev]"
+	$(BIN)/python -m pip install --no-compile -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 .venv/.docs: .venv/.ready
-	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e ".[docs]"
+	$(BIN)/python -m pip install --no-compile -c $(CONSTRAINTS) -e ".[docs]"
 	touch $@
 
 clean:
