@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,11 @@ from lightning_regimes.optim.muon import check_orthogonalization, named_dtype, o
 from lightning_regimes.optim.newton_schulz import JORDAN_COEFFICIENTS
 from lightning_regimes.optim.spectral_power import Normalize, SpectralMethod, normalize_power, spectral_power
 from lightning_regimes.optim.streaming_spectral_power import streaming_spectral_power
+from lightning_regimes.spectral.cheapest_expansion import gram_singular_values, sufficient_lower
+from lightning_regimes.spectral.stages import STAGES
+
+# Spectra of momenta change slowly: one look in so many powers costs a hundredth of them.
+_SPECTRUM_INTERVAL = 100
 
 
 class HTMuon(MatrixOptimizer):
@@ -34,6 +39,9 @@ class HTMuon(MatrixOptimizer):
             of the step before, a square of the shorter side that the state then keeps for each matrix. They lag behind,
             which makes an error of 20 % on the momenta of a small language model; but the update has the right size and
             never goes uphill, :math:`\langle \tilde M, Y \rangle > 0`.
+        lower: the smallest relative singular value that the polynomial resolves, see :func:`spectral_power`; or
+            ``"auto"``, with which every hundredth step looks at the singular values of the momentum and takes the
+            shortest polynomial that is accurate to 3 % on them, for the matrices of one shape together.
         dtype: of that computation, a dtype or its name.
         interval: every how many steps the power is computed, from the first on; the others are steps of Muon.
         ns_coefficients: of the Newton–Schulz iteration of those others.
@@ -61,6 +69,7 @@ class HTMuon(MatrixOptimizer):
         power: float = 0.125,
         normalize: Normalize = "none",
         method: SpectralMethod = "auto",
+        lower: float | Literal["auto"] = 1e-4,
         dtype: torch.dtype | str | None = None,
         interval: int = 1,
         ns_coefficients: tuple[float, float, float] = JORDAN_COEFFICIENTS,
@@ -79,6 +88,7 @@ class HTMuon(MatrixOptimizer):
             "power": power,
             "normalize": normalize,
             "method": method,
+            "lower": lower,
             "dtype": dtype,
             "interval": interval,
             "num_steps": 0,
@@ -112,6 +122,7 @@ class HTMuon(MatrixOptimizer):
             group["power"],
             method=group["method"],
             normalize=group["normalize"],
+            lower=group["lower"],
             dtype=named_dtype(group["dtype"]),
         )
 
@@ -124,12 +135,17 @@ class HTMuon(MatrixOptimizer):
         for name, type_alias in (("normalize", Normalize), ("method", SpectralMethod)):
             if group[name] not in get_args(type_alias):
                 raise ValueError(f"`{name}` is one of {', '.join(get_args(type_alias))}, got {group[name]!r}")
+        if group["lower"] != "auto" and not (isinstance(group["lower"], float) and min(STAGES) <= group["lower"] < 1):
+            raise ValueError(f"`lower` is 'auto' or from {min(STAGES)} to below 1, got {group['lower']!r}")
 
     def _update_blocks(
         self, parameters: list[Tensor], matrices: Tensor, sizes: list[int], group: dict[str, Any]
     ) -> Tensor:
-        if group["method"] != "streaming" or not self._is_power(group):
+        if not self._is_power(group):
             return super()._update_blocks(parameters, matrices, sizes, group)
+        if group["method"] != "streaming":
+            lower = self._lower(parameters, matrices, sizes, group)
+            return super()._update_blocks(parameters, matrices, sizes, group | {"lower": lower})
         blocks = matrices.split(sizes, dim=1)
         return torch.cat([self._stream(parameters, each, number, group) for number, each in enumerate(blocks)], dim=1)
 
@@ -143,6 +159,21 @@ class HTMuon(MatrixOptimizer):
         for parameter, vectors in zip(parameters, basis, strict=True):
             self.state[parameter][name] = vectors.clone()
         return normalize_power(update.to(block.dtype), block, group["power"], normalize=group["normalize"])
+
+    def _lower(self, parameters: list[Tensor], matrices: Tensor, sizes: list[int], group: dict[str, Any]) -> float:
+        """Return what the polynomial has to resolve in these matrices, as far as it is known from an earlier step."""
+        fixed: float | Literal["auto"] = group["lower"]
+        takes_products = group["method"] == "polynomial" or (group["method"] == "auto" and not matrices.is_cpu)
+        if fixed != "auto" or not takes_products:
+            return 1e-4 if fixed == "auto" else fixed
+        name = "polynomial_lower"
+        is_known = all(name in self.state[parameter] for parameter in parameters)
+        if not is_known or group["num_steps"] // group["interval"] % _SPECTRUM_INTERVAL == 0:
+            blocks = [gram_singular_values(block) for block in matrices.split(sizes, dim=1)]
+            found = min(sufficient_lower(values, group["power"]) for values in blocks)
+            for parameter in parameters:
+                self.state[parameter][name] = found
+        return min(float(self.state[parameter][name]) for parameter in parameters)
 
     @staticmethod
     def _is_power(group: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
@@ -144,6 +144,7 @@ class HTMuonFactory(MatrixOptimizerFactory):
         power: what singular values are raised to.
         normalize: what is made of the size of the update.
         method: how powers are computed.
+        lower: the smallest relative singular value that the polynomial resolves, or ``"auto"``.
         dtype: name of the dtype of that computation.
         interval: every how many steps the power is computed; the others are steps of Muon.
         normuon_beta2: decay of the mean squares of rows by which NorMuon divides the update; None does not.
@@ -153,6 +154,7 @@ class HTMuonFactory(MatrixOptimizerFactory):
     power: float = 0.125
     normalize: Normalize = "none"
     method: SpectralMethod = "auto"
+    lower: float | Literal["auto"] = 1e-4
     dtype: str | None = None
     interval: int = 1
     normuon_beta2: float | None = None
@@ -164,6 +166,7 @@ class HTMuonFactory(MatrixOptimizerFactory):
             power=self.power,
             normalize=self.normalize,
             method=self.method,
+            lower=self.lower,
             dtype=self.dtype,
             interval=self.interval,
             normuon_beta2=self.normuon_beta2,

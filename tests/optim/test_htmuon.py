@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_regimes.optim import HTMuon, Muon, newton_schulz
+from lightning_regimes.spectral import power_expansion
 
 SHAPES = [(12, 5), (5, 12), (8, 8)]
 
@@ -155,6 +156,56 @@ def test_streaming_keeps_the_vectors_of_each_block_in_checkpoints():
     for optimizer in (first, second):
         optimizer.step()
     assert torch.equal(straight, resumed)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.125, 0.5])
+def test_the_polynomial_is_as_long_as_the_spectrum_of_the_momentum_asks_for(power):
+    errors, products = [], []
+    for values in (torch.ones(24), torch.logspace(0, -2, 24), torch.logspace(0, -4.5, 24)):
+        made = parameter(24, 40)
+        left, _, right = torch.linalg.svd(made.grad.double(), full_matrices=False)
+        made.grad = (left * values.double() @ right).float()
+        optimizer = HTMuon(
+            group(made), 1.0, weight_decay=0.0, adjust_lr_fn=None, momentum=0.0, power=power,
+            method="polynomial", lower="auto",
+        )  # fmt: skip
+        before = made.detach().clone()
+        optimizer.step()
+        update, expected = before - made.detach(), power_of(made.grad, power)
+        errors.append(float((update - expected).norm() / expected.norm()))
+        chosen = optimizer.state[made]["polynomial_lower"]
+        products.append(power_expansion(power, lower=chosen).num_matmuls((24, 24)))
+    assert max(errors) <= 0.03
+    assert products == sorted(products)
+    assert products[0] < products[-1]
+
+
+def test_what_the_polynomial_resolves_is_looked_up_every_hundredth_step_and_kept_in_checkpoints():
+    def trained(steps, saved=None):
+        made = parameter(8, 8)
+        optimizer = HTMuon(group(made), 1e-2, method="polynomial", lower="auto")
+        if saved is not None:
+            made.data.copy_(saved[0])
+            optimizer.load_state_dict(saved[1])
+        for _ in range(steps):
+            made.grad = made.detach() ** 3
+            optimizer.step()
+        return made, optimizer
+
+    made, optimizer = trained(7)
+    optimizer.state[made]["polynomial_lower"] = 0.1
+    saved = (made.detach().clone(), copy.deepcopy(optimizer.state_dict()))
+    for _ in range(93):
+        made.grad = made.detach() ** 3
+        optimizer.step()
+    assert optimizer.state[made]["polynomial_lower"] == 0.1
+    resumed, other = trained(93, saved)
+    assert torch.equal(made, resumed)
+    made.grad = resumed.grad = made.detach() ** 3
+    optimizer.step()
+    other.step()
+    assert optimizer.state[made]["polynomial_lower"] == other.state[resumed]["polynomial_lower"] < 0.1
+    assert torch.equal(made, resumed)
 
 
 @pytest.mark.parametrize(
