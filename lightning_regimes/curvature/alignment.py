@@ -87,6 +87,10 @@ def dominant_alignment(vector: Tensor, eigenvectors: Tensor) -> float:
     Raises:
         ValueError: the shapes do not fit, or the vector is zero or not finite.
 
+    Example:
+        >>> dominant_alignment(torch.tensor([3.0, 4.0]), torch.tensor([[1.0], [0.0]]))
+        0.36
+
     References:
         Gur-Ari, Roberts, Dyer, Gradient descent happens in a tiny subspace, arXiv:1812.04754.
     """

@@ -93,6 +93,14 @@ def eigsh(
         ValueError: an argument is out of its range.
         ProbeError: a product is not finite.
 
+    Example:
+        >>> import torch
+        >>> from lightning_regimes.curvature import eigsh, from_scipy
+        >>> from scipy.sparse import diags_array
+        >>> operator = from_scipy(diags_array([1.0, 4.0, 9.0]))
+        >>> eigsh(operator, k=2).values
+        tensor([9.0000, 4.0000], dtype=torch.float64)
+
     References:
         K. Wu and H. Simon, Thick-restart Lanczos method for large symmetric eigenvalue problems, SIAM J. Matrix
         Anal. Appl. 22 (2000), doi:10.1137/S0895479898334605.

@@ -142,6 +142,10 @@ def merge_tree(
     Raises:
         ValueError: no value is finite, one is -inf, or an argument is not as described.
 
+    Example:
+        >>> merge_tree([0.0, 3.0, 1.0, 5.0]).num_minima
+        2
+
     References:
         Carr, Snoeyink, Axen, Computing contour trees in all dimensions, Computational Geometry 24 (2003), §4.
     """

@@ -54,6 +54,12 @@ def smad(
     Raises:
         ValueError: no value is finite, one is -inf, or an argument is not as described.
 
+    Example:
+        >>> smad([0.0, 3.0, 1.0, 5.0])  # the minima 0 and 1 meet at 3
+        2.5
+        >>> smad([0.0, 3.0, 1.0, 5.0], "persistence")
+        2.0
+
     References:
         Landscaper 1.3.1 and its development of 2026, arXiv:2602.07135.
     """

@@ -106,6 +106,12 @@ def route_parameters(
 
     Raises:
         ValueError: nothing requires a gradient, a parameter has no shape yet, or the module is sharded by FSDP1.
+
+    Example:
+        >>> from torch import nn
+        >>> routing = route_parameters(nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4), nn.LayerNorm(4)))
+        >>> {entry.name: entry.algorithm for entry in routing.entries}
+        {'0.weight': 'adamw', '1.weight': 'matrix', '1.bias': 'adamw', '2.weight': 'adamw', '2.bias': 'adamw'}
     """
     refuse_flat_parameters(module)
     entries = []

@@ -28,6 +28,11 @@ def row_normalize(x: Tensor, *, power: float = 0.0, eps: float = 1e-12) -> Tenso
     Raises:
         ValueError: ``x`` is no real matrix, or ``power`` or ``eps`` is out of its range.
 
+    Example:
+        >>> row_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+
     References:
         RMNP: row-momentum normalized preconditioning, arXiv:2603.20527.
     """

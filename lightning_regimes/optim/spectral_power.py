@@ -59,6 +59,11 @@ def spectral_power(
     Raises:
         ValueError: ``x`` is no real matrix or is not finite, or an argument is out of its range.
 
+    Example:
+        >>> spectral_power(torch.diag(torch.tensor([9.0, 4.0])), 0.5)
+        tensor([[3., 0.],
+                [0., 2.]])
+
     References:
         HTMuon, arXiv:2603.10067.
     """

@@ -120,6 +120,11 @@ def classify(
         ValueError: the reference loss is not positive and finite, a given number is negative, or the run fits its
             data and there is neither an error nor a held-out loss to tell well-trained from over-trained.
 
+    Example:
+        >>> report = classify(0.003, reference_loss=1.0, error=0.4)
+        >>> report.label.name, round(report.margin, 2)
+        ('OVER_TRAINED', 2.08)
+
     References:
         The three regimes: Wang et al. 2026, arXiv:2605.29153. There the thresholds are set by hand for each data
         set; dividing by the loss of the trivial predictor replaces that.

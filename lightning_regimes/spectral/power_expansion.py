@@ -45,6 +45,11 @@ def power_expansion(power: float, *, lower: float = 1e-4, stages: Sequence[Stage
 
     Raises:
         ValueError: ``power`` or ``lower`` is out of its range.
+
+    Example:
+        >>> expansion = power_expansion(0.125, lower=1e-2)
+        >>> expansion.num_matmuls((512, 512)), max_relative_error(expansion, 1e-2) < 0.003
+        (15, True)
     """
     if not 0 <= power <= 1:
         raise ValueError(f"`power` must be between 0 and 1, got {power}")

@@ -107,6 +107,10 @@ def deep_linear_spectrum(
     Raises:
         ValueError: fewer than two widths or one below 1, or values that are too many, not a vector or not finite.
 
+    Example:
+        >>> deep_linear_spectrum([2, 2, 2], [1.0]).eigenvalues  # two layers, rank one: the depth 2, and two of the bulk
+        tensor([2., 1., 1., 0., 0., 0., 0., 0.], dtype=torch.float64)
+
     References:
         Deng, Liao, Ouyang, Pang, Yang, Depth, Not Data: An Analysis of Hessian Spectral Bifurcation,
         arXiv:2602.00545, for the Gauss–Newton part.
