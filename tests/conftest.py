@@ -7,8 +7,8 @@ import pytest
 from lightning_regimes.dashboard import WandbRun, read_wandb_file
 
 
-@pytest.fixture
-def finished_run() -> Callable[[Path], WandbRun]:
+@pytest.fixture(scope="session")
+def read_finished_run() -> Callable[[Path], WandbRun]:
     """Reads an offline run whose last block the W&B service may still be writing."""
 
     def read(file: Path) -> WandbRun:
@@ -20,3 +20,9 @@ def finished_run() -> Callable[[Path], WandbRun]:
         return run
 
     return read
+
+
+@pytest.fixture
+def finished_run(read_finished_run: Callable[[Path], WandbRun]) -> Callable[[Path], WandbRun]:
+    """The same for a single test."""
+    return read_finished_run

@@ -9,6 +9,7 @@ from weakref import WeakSet
 import numpy as np
 
 from lightning_regimes.recording.record import Record
+from lightning_regimes.recording.wandb_writer import write_wandb
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -101,21 +102,6 @@ def _write_scalars(logger: Any, record: Record, pictures: _Pictures) -> None:
         logger.log_metrics(dict(record.scalars), step=record.step)
 
 
-def _write_wandb(logger: Any, record: Record, pictures: _Pictures) -> None:
-    import wandb
-
-    row: dict[str, Any] = {**record.scalars, **record.text}
-    for key in record.histograms:
-        if (values := _finite(record.arrays[key])).size:
-            row[key] = wandb.Histogram(np_histogram=np.histogram(values, bins=min(64, max(values.size, 8))))
-    for key, table in record.tables.items():
-        row[key] = wandb.Table(columns=list(table.columns), data=[list(entries) for entries in table.rows])
-    row.update({key: wandb.Image(picture) for key, picture in pictures.items()})
-    if row:
-        # The logger adds its prefix and trainer/global_step, so this row shares the x-axis of the module's own.
-        logger.log_metrics(row, step=record.step)
-
-
 def _write_tensorboard(logger: Any, record: Record, pictures: _Pictures) -> None:
     _write_scalars(logger, record, pictures)
     writer = logger.experiment
@@ -136,7 +122,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 # By name: lightning and pytorch_lightning each have their own class of every logger.
-_WRITERS: dict[str, Callable[[Any, Record, _Pictures], None]] = {
-    "WandbLogger": _write_wandb,
+_WRITERS: dict[str, Callable[[Any, Record, Any], None]] = {
+    "WandbLogger": write_wandb,
     "TensorBoardLogger": _write_tensorboard,
 }

@@ -1,26 +1,51 @@
 """The vocabulary as a page of the documentation."""
 
-from itertools import groupby
-
 from lightning_regimes.recording.vocabulary import VOCABULARY, Quantity
 
+_TITLES = {
+    "hessian": "Curvature of the loss",
+    "alignment": "Gradient and dominant eigenvectors",
+    "projection": "Training with projected updates",
+    "landscape": "The loss around the weights",
+    "connectivity": "Paths to another solution",
+    "similarity": "Representations",
+    "heavy_tail": "Spectra of the weights",
+    "dominance": "Rows of the gradients",
+    "layer_split": "Learning rates of the layers",
+    "kces": "Edges taken out of a graph",
+    "regime": "The verdict",
+    "guided": "What guidance does about it",
+    "field": "The solution",
+    "refinement": "Refined predictions",
+    "phase_diagram": "Sweeps",
+}
 _BETTER = {"lower": "lower", "higher": "higher", "neither": ""}
+_HEAD = """\
+# All keys
+
+Everything that a diagnostic records stands under a key `diagnostic/quantity`, the same in `records.jsonl`, in every
+logger and in the report. `{i}` stands for 1, 2, …, `{name}` for a name of the run's own. A quantity with a better
+direction has its best value in the summary of a W&B run, as `<key>.min` or `<key>.max`, beside its last. The unit
+`loss` is that of the training loss. The same list is `lightning_regimes.recording.VOCABULARY`.
+"""
 
 
 def vocabulary_page() -> str:
-    """Return a Markdown page with a table of the keys of each diagnostic, in the order in which they are declared."""
-    parts = [
-        "# All keys",
-        "Every key that a callback records. Where one way is better, the third column says which; a loss counts in the "
-        "units of the training loss, `{i}` stands for a number and `{name}` for a name. The same list is "
-        "`lightning_regimes.recording.VOCABULARY`.",
+    """Return the vocabulary in Markdown: a section a diagnostic, a row a quantity, in the order of the vocabulary."""
+    groups: dict[str, list[Quantity]] = {}
+    for key, quantity in VOCABULARY.items():
+        groups.setdefault(key.partition("/")[0], []).append(quantity)
+    return "\n".join([_HEAD, *(_section(name, quantities) for name, quantities in groups.items())])
+
+
+def _section(name: str, quantities: list[Quantity]) -> str:
+    rows = [
+        f"| `{each.key}` | {each.unit} | {_BETTER[each.direction]} | {_cell(each.meaning)} |" for each in quantities
     ]
-    for diagnostic, quantities in groupby(VOCABULARY.values(), key=lambda quantity: quantity.key.partition("/")[0]):
-        rows = "\n".join(_row(quantity) for quantity in quantities)
-        parts.append(f"## {diagnostic}\n\n| key | unit | better | meaning |\n|---|---|---|---|\n{rows}")
-    return "\n\n".join(parts) + "\n"
+    head = ["| Key | Unit | Better | Meaning |", "| --- | --- | --- | --- |"]
+    title = _TITLES.get(name, name.replace("_", " ").capitalize())
+    return "\n".join([f"## {title}: `{name}/`", "", *head, *rows, ""])
 
 
-def _row(quantity: Quantity) -> str:
-    meaning = quantity.meaning.replace("|", "\\|")
-    return f"| `{quantity.key}` | {quantity.unit} | {_BETTER[quantity.direction]} | {meaning} |"
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,11 +1,14 @@
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from wandb.proto import wandb_internal_pb2
 
-from lightning_regimes.dashboard import read_wandb_file
+from lightning_regimes.dashboard import WandbRun, read_wandb_file
 
 
 def history(step: int, text: str = "") -> bytes:
@@ -91,3 +94,151 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match="is not a W&B run file"):
         read_wandb_file(path)
+
+
+def test_alerts_artifacts_and_summaries_are_read(tmp_path: Path) -> None:
+    payloads = []
+    for fill in (fill_alert, fill_artifact, fill_metric):
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+        fill(record)
+        payloads.append(record.SerializeToString())
+    path = tmp_path / "run.wandb"
+    wandb_file(path, *payloads)
+    run = read_wandb_file(path)
+    assert run.alerts == [{"title": "Training diverged", "text": "At step 3.", "level": "ERROR"}]
+    assert run.artifacts == [
+        {"name": "loss-surface-id", "type": "loss-surface", "aliases": ["step-3"], "paths": ["surface.npz"]}
+    ]
+    assert run.summarized == {"hessian/seconds": {"min", "last"}}
+
+
+def fill_alert(record: wandb_internal_pb2.Record) -> None:  # type: ignore[name-defined]
+    record.alert.title, record.alert.text, record.alert.level = "Training diverged", "At step 3.", "ERROR"
+
+
+def fill_artifact(record: wandb_internal_pb2.Record) -> None:  # type: ignore[name-defined]
+    record.artifact.name, record.artifact.type = "loss-surface-id", "loss-surface"
+    record.artifact.aliases.append("step-3")
+    record.artifact.manifest.contents.add(path="surface.npz")
+
+
+def fill_metric(record: wandb_internal_pb2.Record) -> None:  # type: ignore[name-defined]
+    record.metric.name = "hessian/seconds"
+    record.metric.summary.min = record.metric.summary.last = True
+
+
+def unreadable(kind: str) -> bytes:
+    """A record that its checksum confirms and nobody can make sense of."""
+    record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+    if kind == "no protocol buffer":
+        return b"\xff\xff\xff"
+    if kind == "no JSON":
+        record.history.item.add(key="loss", value_json="{1")
+    elif kind == "value under a value":
+        record.history.item.add(nested_key=["loss"], value_json="1.0")
+        record.history.item.add(nested_key=["loss", "part"], value_json="1.0")
+    else:
+        record.history.item.add(key="loss", value_json="[" * 100_000)
+    payload: bytes = record.SerializeToString()
+    return payload
+
+
+@pytest.mark.parametrize("kind", ["no protocol buffer", "no JSON", "value under a value", "too deep"])
+def test_a_record_without_meaning_is_damage(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "run.wandb"
+    wandb_file(path, history(0), unreadable(kind), history(1))
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert len(read_wandb_file(path).history) == 1
+
+
+class Damaged:
+    """A real sequence of records, and what is left of it after damage."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "run.wandb"
+        payloads = [history(step, "x" * size) for step, size in enumerate((0, 5, 40_000, 3, 0))]
+        for fill in (fill_alert, fill_artifact, fill_metric):
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            fill(record)
+            payloads.append(record.SerializeToString())
+        self.whole = wandb_file(self.path, *payloads)
+        self.run = read_wandb_file(self.path)
+
+    def read(self, data: bytes) -> WandbRun | None:
+        """What is read of these bytes, None if they are refused as no W&B run at all."""
+        self.path.write_bytes(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return read_wandb_file(self.path)
+            except ValueError as error:
+                assert "is not a W&B run file" in str(error)  # noqa: PT017
+                assert data[:6] != self.whole[:6] or len(data) < 7
+                return None
+
+    def check(self, run: WandbRun | None, *, rows: int = 0) -> None:
+        """Nothing but the beginning of what was written, and at least so many rows of it."""
+        if run is None:
+            return
+        assert run.history == self.run.history[: len(run.history)]
+        assert len(run.history) >= rows
+        assert run.alerts in ([], self.run.alerts)
+        assert run.artifacts in ([], self.run.artifacts)
+        assert run.summarized in ({}, self.run.summarized)
+        assert run.config == {}
+        assert run.files == []
+        assert not run.finished
+
+    def rows_before(self, position: int) -> int:
+        """How many rows lie whole before a byte."""
+        return len(run.history) if (run := self.read(self.whole[:position])) else 0
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Damaged:
+    return Damaged(tmp_path_factory.mktemp("damaged"))
+
+
+_FUZZ = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+def positions(damaged: Damaged) -> st.SearchStrategy[int]:
+    """Bytes of the file; those where chunks begin and end as often as all the others."""
+    size = len(damaged.whole)
+    edges = [*range(80), *range(32_740, 32_800), *range(size - 300, size)]
+    return st.sampled_from(edges) | st.integers(0, size - 1)
+
+
+@_FUZZ
+@given(data=st.data())
+def test_a_file_cut_anywhere_yields_its_beginning(damaged: Damaged, data: st.DataObject) -> None:
+    damaged.check(damaged.read(damaged.whole[: data.draw(positions(damaged))]))
+
+
+@_FUZZ
+@given(data=st.data())
+def test_flipped_bytes_yield_what_lies_before_the_first(damaged: Damaged, data: st.DataObject) -> None:
+    flips = data.draw(st.dictionaries(positions(damaged), st.integers(1, 255), min_size=1, max_size=4))
+    changed = bytearray(damaged.whole)
+    for position, mask in flips.items():
+        changed[position] ^= mask
+    damaged.check(damaged.read(bytes(changed)), rows=damaged.rows_before(min(flips)))
+
+
+@_FUZZ
+@given(data=st.data())
+def test_bytes_put_in_or_taken_out_yield_what_lies_before_them(damaged: Damaged, data: st.DataObject) -> None:
+    position = data.draw(positions(damaged))
+    length = data.draw(st.integers(0, 20))
+    put_in = data.draw(st.binary(max_size=20))
+    changed = damaged.whole[:position] + put_in + damaged.whole[position + length :]
+    rows = damaged.rows_before(position)
+    damaged.check(damaged.read(changed), rows=rows)
+
+
+@_FUZZ
+@given(tail=st.binary(max_size=200))
+def test_anything_after_a_header_is_read_without_an_error(damaged: Damaged, tail: bytes) -> None:
+    run = damaged.read(damaged.whole[:7] + tail)
+    assert run is not None
+    assert run.history == []

@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
 from lightning_regimes.recording import VOCABULARY, Quantity, declare, describe
+from lightning_regimes.recording.vocabulary_page import vocabulary_page
 
 
 def test_pattern_resolves_to_the_numbered_quantity() -> None:
@@ -76,3 +79,20 @@ def test_a_diagnostic_of_ones_own_declares_its_keys() -> None:
     assert "own_probe/length" not in VOCABULARY
     with pytest.raises(ValueError, match="diagnostic/quantity"):
         declare(Quantity("size", "", "lower", "size"))
+
+
+def test_the_page_has_a_row_for_every_quantity_and_a_section_for_every_diagnostic() -> None:
+    lines = vocabulary_page().splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| `")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [
+            f"`{key}`",
+            quantity.unit,
+            quantity.direction.replace("neither", ""),
+            quantity.meaning.replace("|", "\\|"),
+        ]
+        for key, quantity in VOCABULARY.items()
+    ]
+    sections = [line for line in lines if line.startswith("## ")]
+    assert len(sections) == len({key.partition("/")[0] for key in VOCABULARY})
+    assert len({section.partition(":")[0] for section in sections}) == len(sections)
