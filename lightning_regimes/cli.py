@@ -30,6 +30,8 @@ examples:
   lightning-regimes fit --ckpt_path runs/experiment/<run>/checkpoints/last.ckpt     continue a run
   lightning-regimes fit -c experiment.yaml --print_config                           see every option
   lightning-regimes report runs/experiment/<run>
+  lightning-regimes report --watch runs/experiment/<run>                            follow a run in the browser
+  lightning-regimes dashboard runs/experiment/<run>                                 see the W&B workspace of a run
   lightning-regimes sweep -c sweep.yaml                 run a grid of cells; the same command continues it
 
 `lightning-regimes fit --help` lists the options of training.
@@ -51,6 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 _train(given)
             elif given and given[0] == "sweep":
                 return _sweep(given[1:])
+            elif given and given[0] == "dashboard":
+                _dashboard(given[1:])
             else:
                 _report(given)
     except KeyboardInterrupt:
@@ -90,6 +94,22 @@ def _sweep(args: list[str]) -> int:
     return sweep(parser.parse_args(args))
 
 
+def _dashboard(args: list[str]) -> None:
+    from lightning_regimes.command.dashboard import add_options, add_push_options, push, show
+
+    if args and args[0] == "push":
+        parser = _Parser(prog="lightning-regimes dashboard push", description="Save the workspace on the W&B server.")
+        add_push_options(parser)
+        push(parser.parse_args(args[1:]))
+        return
+    parser = _Parser(
+        prog="lightning-regimes dashboard",
+        description="Print the W&B workspace, and which panels a run leaves empty; `dashboard push` saves it.",
+    )
+    add_options(parser)
+    show(parser.parse_args(args))
+
+
 def _report(args: list[str]) -> None:
     parser = _Parser(
         prog="lightning-regimes",
@@ -103,12 +123,20 @@ def _report(args: list[str]) -> None:
     for name, text in _TRAINING.items():
         commands.add_parser(name, help=text)
     commands.add_parser("sweep", help="run many trainings over the axes of a phase diagram")
+    commands.add_parser("dashboard", help="print the W&B workspace of a run, or save it with `dashboard push`")
     report = commands.add_parser("report", help="write the HTML report of runs and sweeps")
     report.add_argument(
         "run_directories", nargs="+", type=Path, metavar="RUN_DIR", help="directory of a run or a sweep"
     )
     report.add_argument("-o", "--output", type=Path, metavar="FILE", help="HTML file, by default RUN_DIR/report.html")
+    report.add_argument("--watch", action="store_true", help="serve it on this machine and follow a run that goes on")
+    report.add_argument("--port", type=int, default=8765, help="port of --watch, by default 8765")
     options = parser.parse_args(args)
+    if options.watch:
+        from lightning_regimes.command.watching import watch
+
+        watch(options.run_directories, port=options.port)
+        return
 
     from lightning_regimes.dashboard import write_report
 

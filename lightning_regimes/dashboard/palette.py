@@ -35,13 +35,23 @@ CONTRAST = Colour("contrast", "#070a07", "#b4481e", "#ff9e6b")
 UNKNOWN = Colour("unknown", "#080a08", "#667080", "#97a1b3")
 REGIMES = {
     "well-trained": Colour("well-trained", "#0a0a0a", "#1a7f4b", "#5fd394"),
-    "under-trained": Colour("under-trained", "#0b0a0b", "#b86a00", "#ffb454"),
+    "under-trained": Colour("under-trained", "#0b0a0b", "#9f5b00", "#ffb454"),
     "over-trained": Colour("over-trained", "#0c0a0c", "#7a3fc4", "#bf9bff"),
     "inconsistent": Colour("inconsistent", "#0d0a0d", "#47637e", "#9fb9d3"),
     "diverged": Colour("diverged", "#0e0a0e", "#c22f3d", "#ff8088"),
 }
 
-COLOURS = (INK, MUTED, GRID, PAGE, SURFACE, ACCENT, CONTRAST, UNKNOWN, *REGIMES.values())
+SERIES = (
+    ACCENT,
+    CONTRAST,
+    Colour("series-3", "#100a10", "#0f7b7b", "#4fd1d1"),
+    Colour("series-4", "#110a11", "#9a3b8f", "#f08be0"),
+    Colour("series-5", "#120a12", "#6b7300", "#cfd45a"),
+    Colour("series-6", "#130a13", "#5b5f6b", "#b9bfcc"),
+)
+"""Lines of runs that are told apart by their colour."""
+
+COLOURS = (INK, MUTED, GRID, PAGE, SURFACE, ACCENT, CONTRAST, UNKNOWN, *REGIMES.values(), *SERIES[2:])
 
 
 def regime_colour(label: str | None) -> Colour:

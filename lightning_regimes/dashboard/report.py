@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_regimes.dashboard.alignment_history import alignment_history, step_size_bands
 from lightning_regimes.dashboard.bifurcation import bifurcation
+from lightning_regimes.dashboard.comparison import COMPARISONS
 from lightning_regimes.dashboard.curvature_history import edge_of_stability, row_blocks, spectrum_history, trace_history
 from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.diagonal_dominance import diagonal_dominance
@@ -59,6 +60,9 @@ _PANELS: tuple[Callable[[RunView], Panel | None], ...] = (
     layer_similarity,
 )
 
+# Drawing takes a few tenths of a second a run, and beyond a few runs nobody looks at each.
+_MOST_RUNS_IN_FULL = 4
+
 
 def write_report(
     run_directories: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None
@@ -66,7 +70,8 @@ def write_report(
     """Write one self-contained HTML page about one or more runs or sweeps.
 
     The page holds its figures as inline SVG and refers to nothing on any network. The same records give the same
-    bytes.
+    bytes. Several runs are drawn into common figures; up to four of them have their own figures, too, and of more than
+    four there are verdicts and values.
 
     Args:
         run_directories: Run directories, those that hold ``regimes/records.jsonl``, and directories of sweeps.
@@ -79,13 +84,9 @@ def write_report(
         FileNotFoundError: If no directory holds records.
         ValueError: If there is no directory, or all journals are empty.
     """
-    if not run_directories:
-        raise ValueError("a report needs at least one run directory.")
-    sweeps = [RecordedSweep(directory) for directory in run_directories if is_sweep(directory)]
-    others = [directory for directory in run_directories if not is_sweep(directory)]
-    runs = _views(others) if others else []
-    shown = [sweep.directory for sweep in sweeps] + [run.directory for run in runs]
-    path = Path(output) if output is not None else shown[0] / "report.html"
+    runs, sweeps = _shown(run_directories)
+    directories = [sweep.directory for sweep in sweeps] + [run.directory for run in runs]
+    path = Path(output) if output is not None else directories[0] / "report.html"
     with report_style():
         page = _page(runs, sweeps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,21 @@ def write_report(
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def report_page(run_directories: Sequence[str | os.PathLike[str]]) -> str:
+    """The page that :func:`write_report` writes, with the same arguments and errors."""
+    runs, sweeps = _shown(run_directories)
+    with report_style():
+        return _page(runs, sweeps)
+
+
+def _shown(run_directories: Sequence[str | os.PathLike[str]]) -> tuple[list[RunView], list[RecordedSweep]]:
+    if not run_directories:
+        raise ValueError("a report needs at least one run directory.")
+    sweeps = [RecordedSweep(directory) for directory in run_directories if is_sweep(directory)]
+    others = [directory for directory in run_directories if not is_sweep(directory)]
+    return _views(others) if others else [], sweeps
 
 
 def _views(run_directories: Sequence[str | os.PathLike[str]]) -> list[RunView]:
@@ -107,7 +123,7 @@ def _views(run_directories: Sequence[str | os.PathLike[str]]) -> list[RunView]:
     if not runs:
         raise errors[0]
     for left_out in errors:
-        warnings.warn(f"Left out of the report: {left_out}", stacklevel=3)
+        warnings.warn(f"Left out of the report: {left_out}", stacklevel=4)
     return runs
 
 
@@ -116,13 +132,14 @@ def _page(runs: Sequence[RunView], sweeps: Sequence[RecordedSweep]) -> str:
     title = names[0] if len(names) == 1 else f"{len(names)} runs"
     overview = ""
     if len(runs) > 1:
-        together = regime_map(runs)
+        together = [regime_map(runs), *(draw(runs) for draw in COMPARISONS)]
         overview = (
             f'<div class="panels">{_card("Runs", overview_table(runs), wide=True)}'
-            f"{_panel(together) if together else ''}</div>"
+            f"{''.join(_panel(panel) for panel in together if panel)}</div>"
         )
     sections = "".join(_sweep(sweep, index) for index, sweep in enumerate(sweeps))
-    sections += "".join(_run(run, index) for index, run in enumerate(runs))
+    in_full = len(runs) <= _MOST_RUNS_IN_FULL
+    sections += "".join(_run(run, index, in_full=in_full) for index, run in enumerate(runs))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -147,28 +164,33 @@ def _sweep(sweep: RecordedSweep, index: int) -> str:
     )
 
 
-def _run(run: RunView, index: int) -> str:
+def _run(run: RunView, index: int, *, in_full: bool) -> str:
     last = run.records[-1]
-    panels = [_panel(panel) for draw in _PANELS if (panel := draw(run))]
-    panels.append(
-        _card(
-            "What the diagnostics cost",
-            cost_table(run)
-            + '<p class="reading">Time spent measuring, and its share of the time spent training; none of it changes '
-            "the training.</p>",
-            wide=True,
-        )
+    panels = [_panel(panel) for draw in _PANELS if (panel := draw(run))] if in_full else []
+    cost = _card(
+        "What the diagnostics cost",
+        cost_table(run)
+        + '<p class="reading">Time spent measuring, and its share of the time spent training; none of it changes '
+        "the training.</p>",
+        wide=True,
     )
-    panels.append(_card("Last values", values_table(run), wide=True))
+    values = [cost, _card("Last values", values_table(run), wide=True)]
     configuration = run.directory / "config.yaml"
     if configuration.is_file():
         text = html.escape(configuration.read_text(encoding="utf-8"))
-        body = f"<details><summary>config.yaml</summary><pre>{text}</pre></details>"
-        panels.append(_card("Configuration", body, wide=True))
+        body = f'<details><summary>config.yaml</summary><pre tabindex="0">{text}</pre></details>'
+        values.append(_card("Configuration", body, wide=True))
+    shown = f'<div class="panels">{"".join(panels + values)}</div>'
+    if not in_full:
+        command = html.escape(f"lightning-regimes report {run.directory}")
+        shown = (
+            f'<details class="more"><summary>Costs and values</summary>\n{shown}\n</details>\n'
+            f'<p class="reading">Its figures: <code>{command}</code></p>'
+        )
     return (
         f'<section class="run" id="run-{index}"><header><h1>{html.escape(run.name)}</h1>'
         f"<p>{len(run.records)} records up to step {last.step}, epoch {last.epoch}</p></header>\n"
-        f'{verdict_html(run)}\n<div class="panels">{"".join(panels)}</div></section>'
+        f"{verdict_html(run)}\n{shown}</section>"
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +82,16 @@ class RunView:
         while (key := f"hessian/lambda_{len(keys) + 1}") in self.last:
             keys.append(key)
         return keys
+
+
+def short_names(runs: Sequence[RunView]) -> list[str]:
+    """The shortest part of the runs' directories that tells all of them apart: experiment, run, or both."""
+    parts = [run.directory.resolve().parts[-2:] for run in runs]
+    for part in (0, 1):
+        names = [each[min(part, len(each) - 1)] for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [run.name for run in runs]
 
 
 def label_of(record: Record | None) -> str | None:

@@ -31,7 +31,8 @@ h2 {{ font-size: 1.05rem; margin: 0 0 .25rem; }}
 .tile {{ border: 1px solid var(--grid); border-radius: .5rem; padding: .6rem .8rem; }}
 .tile b {{ display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; line-height: 1.25; }}
 .tile span {{ font-size: .8rem; color: var(--muted); display: block; line-height: 1.35; }}
-.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.25rem; }}
+.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.25rem;
+  grid-auto-flow: row dense; }}
 .panel {{ background: var(--surface); border: 1px solid var(--grid); border-radius: .75rem; padding: 1.1rem 1.25rem;
   margin: 0; min-width: 0; }}
 .wide {{ grid-column: 1 / -1; }}
@@ -50,6 +51,8 @@ code, pre {{ font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, m
 pre {{ overflow-x: auto; margin: .75rem 0 0; }}
 details > summary {{ cursor: pointer; font-weight: 600; }}
 a {{ color: var(--accent); }}
+.more > summary {{ padding: .25rem 0 .75rem; }}
+:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px; }}
 .chip {{ color: var(--regime); font-weight: 600; white-space: nowrap; }}
 footer {{ margin-top: 2.5rem; }}
 @media (max-width: 40rem) {{ main {{ padding: 1rem .75rem 3rem; }} .verdict {{ padding: 1.1rem 1.1rem; }}

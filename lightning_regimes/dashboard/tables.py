@@ -1,6 +1,7 @@
 """The report's tables: what the diagnostics cost, and the last value of everything."""
 
 import html
+import math
 from collections.abc import Sequence
 
 from lightning_regimes.dashboard.number_format import short
@@ -21,15 +22,17 @@ def overview_table(runs: Sequence[RunView]) -> str:
         numbers = (
             run.number("regime/normalized_loss"),
             found[0] if found else None,
-            run.number("regime/margin"),
             run.number("hessian/lambda_1"),
         )
-        cells = "".join(f'<td class="number">{"–" if value is None else short(value)}</td>' for value in numbers)
+        texts = ["–" if value is None else short(value) for value in numbers]
+        margin = run.number("regime/margin")
+        texts.insert(2, "–" if margin is None else f"× {short(math.exp(margin) if margin < 700 else math.inf)}")
+        cells = "".join(f'<td class="number">{text}</td>' for text in texts)
         colour = f"--regime: var(--{regime_colour(run.label).name})"
         chip = f'<td class="chip" style="{colour}">{html.escape(run.label or "no verdict")}</td>'
         rows.append(f'<tr><td><a href="#run-{index}">{html.escape(run.name)}</a></td>{chip}{cells}</tr>')
     head = _head("run", "regime", "#loss / reference", "#error or held-out", "#margin", "#λ₁")
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
 
 
 def cost_table(run: RunView) -> str:
@@ -55,7 +58,7 @@ def cost_table(run: RunView) -> str:
             f'<td class="number">{share}</td><td>{html.escape(done)}</td></tr>'
         )
     head = _head("diagnostic", "#measurements", "#time", "#of training", "work")
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
 
 
 def values_table(run: RunView) -> str:
@@ -73,11 +76,12 @@ def values_table(run: RunView) -> str:
             f'<td class="meaning">{html.escape(quantity.meaning)}</td></tr>'
         )
     head = _head("key", "#last value", "#step", "better", "meaning")
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
 
 
 def _head(*titles: str) -> str:
     cells = "".join(
-        f'<th class="number">{title[1:]}</th>' if title.startswith("#") else f"<th>{title}</th>" for title in titles
+        f'<th scope="col" class="number">{title[1:]}</th>' if title.startswith("#") else f'<th scope="col">{title}</th>'
+        for title in titles
     )
     return f"<thead><tr>{cells}</tr></thead>"
