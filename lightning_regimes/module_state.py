@@ -212,7 +212,8 @@ class ModuleState:
             version = tensor._version
             self._restorers.append(lambda: _warn_if_changed(tensor, version))
             return
-        saved = tensor.detach().clone()
+        # Only the numbers: a method of the tensor's own kind may ask for names or labels that this one lacks.
+        saved = Tensor.clone(Tensor.detach(tensor))
 
         def restore() -> None:
             # Through `data`: a change through it leaves no mark in the version, and neither does putting it back.

@@ -453,7 +453,8 @@ class LossProbe:
 
 
 def _copied(batch: Any) -> Any:
-    return map_tensors(batch, torch.Tensor.clone)
+    # By their own method: kinds of tensors with names or labels keep them.
+    return map_tensors(batch, lambda tensor: tensor.clone())
 
 
 def check_module(

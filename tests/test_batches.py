@@ -98,3 +98,33 @@ def test_number_of_samples():
     assert num_samples({"a": "text", "x": x}) == 16
     assert num_samples(Store(x, y)) == 3
     assert num_samples([torch.tensor(1.0)]) == num_samples("text") == 1
+
+
+class Labelled(torch.Tensor):
+    """A tensor that knows the names of its columns, and keeps them when it is copied."""
+
+    def clone(self, *args, **kwargs):
+        copy = torch.Tensor.clone(self, *args, **kwargs).as_subclass(Labelled)
+        copy.labels = list(self.labels)
+        return copy
+
+    def detach(self):
+        return self.clone()
+
+    def to(self, *args, **kwargs):
+        return self.clone()
+
+
+def test_tensors_of_another_kind_are_copied_by_their_own_methods():
+    inputs = torch.randn(5, 2).as_subclass(Labelled)
+    inputs.labels = ["x", "y"]
+
+    def column(module, batch):
+        return module(batch[0].as_subclass(torch.Tensor)[:, [batch[0].labels.index("y")]]).square().mean()
+
+    module = nn.Linear(1, 1)
+    # A module may hold one whose names were lost on the way.
+    module.left_behind = (inputs * 2).as_subclass(Labelled)
+    probe = LossProbe(module, [(inputs,)], loss=column)
+    with probe.isolated():
+        assert probe.loss().item() == pytest.approx(column(module, (inputs,)).item())

@@ -256,7 +256,7 @@ class ShardedHessianOperator:
         random.seed(self._seed + index)
         for slot in self._slots:
             slot.fill(self._buffers[slot.path].clone())
-        output = self._evaluate(self._module, map_tensors(self._batches[index], Tensor.clone))
+        output = self._evaluate(self._module, map_tensors(self._batches[index], lambda tensor: tensor.clone()))
         value = output.get("loss") if isinstance(output, Mapping) else output
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
             raise ProbeError(
