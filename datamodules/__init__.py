@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_regimes.datamodules.pyg_dataset import PyGDataset
     from lightning_regimes.datamodules.robustness_graph import RobustnessGraph
     from lightning_regimes.datamodules.stochastic_block_model import StochasticBlockModel
+    from lightning_regimes.datamodules.synthetic_spectra import SyntheticSpectra
     from lightning_regimes.datamodules.text_tokens import TextTokens
     from lightning_regimes.datamodules.the_well import TheWell
 
@@ -44,6 +45,7 @@ _SUBMODULES = {
     "RobustnessGraph": "robustness_graph",
     "SourceGraph": "graph_source",
     "StochasticBlockModel": "stochastic_block_model",
+    "SyntheticSpectra": "synthetic_spectra",
     "TextTokens": "text_tokens",
     "TheWell": "the_well",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "RobustnessGraph",
     "SourceGraph",
     "StochasticBlockModel",
+    "SyntheticSpectra",
     "TextTokens",
     "TheWell",
 ]

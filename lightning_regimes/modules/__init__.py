@@ -8,6 +8,7 @@ from lightning_regimes.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lightning_regimes.modules.augmented_lagrangian import AugmentedLagrangian
+    from lightning_regimes.modules.autospec import AutoSpec
     from lightning_regimes.modules.classifier import Classifier
     from lightning_regimes.modules.curriculum import Curriculum
     from lightning_regimes.modules.deep_linear import DeepLinear
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lightning_regimes.modules.region_sampling import RegionSampling
 
 _SUBMODULES = {
+    "AutoSpec": "autospec",
     "Classifier": "classifier",
     "AugmentedLagrangian": "augmented_lagrangian",
     "Curriculum": "curriculum",
@@ -46,6 +48,7 @@ __all__ = [
     "IRNO",
     "PINN",
     "AugmentedLagrangian",
+    "AutoSpec",
     "Classifier",
     "Curriculum",
     "DeepLinear",
