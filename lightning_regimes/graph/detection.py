@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lightning_regimes.graph.undirected_edges import undirected_edges
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,22 @@ class Detection:
         precision: share of the pruned edges that were added; NaN if none was pruned.
         recall: share of the added edges that were pruned; NaN if none was added.
         num_adversarial: number of added edges.
+        suspicion: of all edges, shape (edges,).
+        is_added: which of them the clean graph does not have.
     """
 
     auc: float
     precision: float
     recall: float
     num_adversarial: int
+    suspicion: Tensor = field(repr=False, compare=False)
+    is_added: Tensor = field(repr=False, compare=False)
+
+    def figure(self) -> Figure:
+        """Draw the suspicion of both kinds of edges, and the shares of them that go as more and more are pruned."""
+        from lightning_regimes.graph.detection_figure import draw_detection
+
+        return draw_detection(self)
 
 
 def detect(pairs: Tensor, values: Tensor, keep: Tensor, clean_edge_index: Tensor, num_nodes: int) -> Detection:
@@ -39,7 +53,22 @@ def detect(pairs: Tensor, values: Tensor, keep: Tensor, clean_edge_index: Tensor
         precision=hits / num_pruned if num_pruned else float("nan"),
         recall=hits / num_added if num_added else float("nan"),
         num_adversarial=num_added,
+        suspicion=values,
+        is_added=is_added,
     )
+
+
+def operating_curve(values: Tensor, is_positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the shares of the negatives and of the positives above each threshold from high to low, from (0, 0) on."""
+    ordered, order = values.sort(descending=True, stable=True)
+    positive = is_positive[order]
+    # Equal values pass a threshold together.
+    is_last = torch.cat([ordered[1:] != ordered[:-1], torch.ones_like(positive[:1])])
+    shares = []
+    for kind in (~positive, positive):
+        counts = kind.cumsum(0)[is_last].double() / kind.sum()
+        shares.append(torch.cat([counts.new_zeros(1), counts]))
+    return shares[0], shares[1]
 
 
 def area_under_curve(values: Tensor, is_positive: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,9 +12,18 @@ from torch import Tensor
 
 from lightning_regimes.graph.edge_scores import kc_scores
 from lightning_regimes.graph.kc_result import KCResult
-from lightning_regimes.graph.target_source import LabelSource, check_features
+from lightning_regimes.graph.target_source import LabelSource, check_features, pseudo_label_outputs
 
-Score = Literal["auto", "combined", "absolute", "signed", "combined+cosine", "signed+cosine"]
+Score = Literal[
+    "auto",
+    "combined",
+    "absolute",
+    "signed",
+    "combined+cosine",
+    "signed+cosine",
+    "combined+cosine+agreement",
+    "signed+cosine+agreement",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +89,9 @@ def suspicion(
     - ``"combined"``: the rank of the absolute scores on training labels plus that of the signed scores on
       pseudo-labels.
     - ``"absolute"`` and ``"signed"``: the scores on ``labels``.
-    - ``"…+cosine"``: plus the rank of the negative cosine of the features.
+    - ``"…+cosine"``: plus the rank of the negative cosine of the features of both ends.
+    - ``"…+agreement"``: plus the rank of the negative cosine of the outputs that the pseudo-labels of both ends are
+      the largest of, less their mean over all nodes.
     - ``"auto"``: ``"combined"``, or ``"absolute"`` on training labels if the features say nothing.
 
     Args:
@@ -94,7 +106,7 @@ def suspicion(
     """
     check_score(score)
     check_features(x, len(y))
-    needs_features = score.startswith("combined") or score.endswith("cosine") or labels == "pseudo"
+    needs_features = score.startswith("combined") or "+" in score or labels == "pseudo"
     if not has_informative_features(x) and (score == "auto" or needs_features):
         if score != "auto":
             warnings.warn(
@@ -110,13 +122,40 @@ def suspicion(
     results: dict[str, KCResult] = {
         source: kc_scores(edge_index, x, y, train_mask, labels=source, lam=lam, **settings) for source in sources
     }
-    if score.startswith("combined"):
+    return Suspicion(rank_together(results, x, y, train_mask, score=score, labels=labels), results, score)
+
+
+def rank_together(
+    results: Mapping[str, KCResult],
+    x: Tensor | None,
+    y: Tensor,
+    train_mask: Tensor,
+    *,
+    score: Score,
+    labels: LabelSource = "pseudo",
+) -> Tensor:
+    """Return the suspicion of each edge by a recipe other than ``"auto"``, from scores that are known, shape (edges,).
+
+    Args:
+        results: the scores on each source of labels that the recipe takes.
+        x: features, which similarities need.
+        y: classes, shape (nodes,); only those in ``train_mask`` are read.
+        train_mask: boolean, shape (nodes,).
+        score: the recipe, see `suspicion`.
+        labels: for ``"absolute"`` and ``"signed"``.
+    """
+    base, *similarities = score.split("+")
+    if base == "combined":
         values = fractional_rank(results["train"].magnitude) + fractional_rank(results["pseudo"].scores)
     else:
-        result = results[labels]
-        values = result.magnitude if score == "absolute" else result.scores
-    if score.endswith("cosine"):
+        values = results[labels].magnitude if base == "absolute" else results[labels].scores
+        values = fractional_rank(values) if similarities else values
+    pairs = next(iter(results.values())).edges
+    for similarity in similarities:
         assert x is not None
-        values = values if score.startswith("combined") else fractional_rank(values)
-        values = values + fractional_rank(-cosine_similarity(x, next(iter(results.values())).edges))
-    return Suspicion(values, results, score)
+        rows = x
+        if similarity == "agreement":
+            outputs = pseudo_label_outputs(x, y, train_mask)
+            rows = outputs - outputs.mean(0)
+        values = values + fractional_rank(-cosine_similarity(rows, pairs))
+    return values

@@ -78,12 +78,16 @@ def pseudo_labels(x: Tensor, y: Tensor, train_mask: Tensor) -> Tensor:
     Raises:
         ValueError: an argument is not as described.
     """
-    check_labels(y, train_mask)
-    check_features(x, len(y))
-    outputs = kernel_ridge(x.double(), y, train_mask, lam=PSEUDO_LABEL_RIDGE)
-    labels = outputs.argmax(1)
+    labels = pseudo_label_outputs(x, y, train_mask).argmax(1)
     labels[train_mask] = y[train_mask].long()
     return labels
+
+
+def pseudo_label_outputs(x: Tensor, y: Tensor, train_mask: Tensor) -> Tensor:
+    """Return the outputs whose largest is the pseudo-label, shape (nodes, classes); input as for `pseudo_labels`."""
+    check_labels(y, train_mask)
+    check_features(x, len(y))
+    return kernel_ridge(x.double(), y, train_mask, lam=PSEUDO_LABEL_RIDGE)
 
 
 def check_label_source(source: str, *, allow_leak: bool) -> None:

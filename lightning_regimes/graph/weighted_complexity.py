@@ -52,7 +52,7 @@ def weighted_complexity(
         memory_limit=memory_limit,
     )
     is_edge = edges.column_edge >= 0
-    rows = weighted_rows(edge_index[:, is_edge], edge_weight[is_edge], x, aggregation)[targets.used]
+    rows = weighted_rows(edge_index[:, is_edge], edge_weight[is_edge], x, targets.used, aggregation)
     if chosen == "exact":
         factor = regularized_cholesky(arc_cosine_gram(rows, normalize=normalize), ridge)
         half = torch.linalg.solve_triangular(factor, targets.values, upper=False)
@@ -62,15 +62,21 @@ def weighted_complexity(
     return low_rank_complexity(rows, targets, drawn.to(x.device), max(ridge, 1.0), normalize=normalize)
 
 
-def weighted_rows(edge_index: Tensor, edge_weight: Tensor, x: Tensor, aggregation: Aggregation) -> Tensor:
-    """Aggregate features with edge weights and self-loops of weight 1, shape (nodes, features), in float64."""
+def weighted_rows(edge_index: Tensor, edge_weight: Tensor, x: Tensor, used: Tensor, aggregation: Aggregation) -> Tensor:
+    """Aggregate features with edge weights and self-loops of weight 1, shape (used, features), in float64."""
     weight, terms = edge_weight.double(), x.double()
     source, target = edge_index
     degree = torch.ones(len(x), dtype=weight.dtype, device=x.device).index_add(0, target, weight)
     if aggregation == "gcn":
         terms = terms * degree.rsqrt()[:, None]
-    adjacency = sparse_matrix(torch.stack([target, source]), weight, (len(x), len(x)))
-    sums = torch.sparse.mm(adjacency, terms) + terms
+    place = torch.full((len(x),), -1, device=x.device)
+    place[used] = torch.arange(len(used), device=x.device)
+    # The gradient of the weights goes through a dense matrix of this shape.
+    is_into = place[target] >= 0
+    index = torch.stack([place[target[is_into]], source[is_into]])
+    adjacency = sparse_matrix(index, weight[is_into], (len(used), len(x)))
+    sums = torch.sparse.mm(adjacency, terms) + terms[used]
+    degree = degree[used]
     factor = {"mean": degree.reciprocal(), "sum": torch.ones_like(degree), "gcn": degree.rsqrt()}[aggregation]
     result: Tensor = sums * factor[:, None]
     return result

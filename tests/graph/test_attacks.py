@@ -67,10 +67,58 @@ def test_gradients_hurt_more_than_chance(graph):
     chance = node_accuracy(model, RandomEdges(RATE)(graph), graph.test_mask)
     for attack in (PRBCD, GRBCD):
         hurt = node_accuracy(model, attack(RATE, model=model, epochs=30, block_size=4000)(graph), graph.test_mask)
-        assert hurt < min(chance, clean - 0.05)
+        assert hurt < min(chance, clean - 0.1)
     # These two read no test label.
     for attack in (PGD(RATE, steps=25), MetattackLite(RATE, steps=8)):
         assert node_accuracy(model, attack(graph), graph.test_mask) < clean - 0.05
+
+
+def losses_of_adjacency(model, data, adjacency):
+    """The tanh margin of the test nodes for a batch of dense adjacency matrices, from the weights of a two-layer GCN."""
+    closed = adjacency + torch.eye(len(data.y))
+    scale = closed.sum(-1).rsqrt()
+    normalized = scale[:, :, None] * closed * scale[:, None]
+    hidden = (normalized @ (data.x @ model.first.lin.weight.T) + model.first.bias).relu()
+    scores = (normalized @ (hidden @ model.second.lin.weight.T) + model.second.bias)[:, data.test_mask]
+    own = torch.nn.functional.one_hot(data.y[data.test_mask], scores.shape[-1]).bool()
+    scores = scores.log_softmax(-1)
+    return (scores.masked_fill(own, -torch.inf).amax(-1) - scores[:, own]).tanh().mean(-1)
+
+
+@torch.no_grad()
+def best_flips(model, data, count):
+    """Flip the best of all pairs, so many times; return the loss before and after."""
+    adjacency = torch.zeros(len(data.y), len(data.y))
+    adjacency[data.edge_index[0], data.edge_index[1]] = 1
+    first, second = torch.triu_indices(len(data.y), len(data.y), 1)
+    place = torch.arange(len(first))
+    before = float(losses_of_adjacency(model, data, adjacency[None])[0])
+    for _ in range(count):
+        candidates = adjacency.repeat(len(first), 1, 1)
+        candidates[place, first, second] = candidates[place, second, first] = 1 - adjacency[first, second]
+        losses = losses_of_adjacency(model, data, candidates)
+        adjacency = candidates[losses.argmax()]
+    return before, float(losses.max())
+
+
+@pytest.mark.parametrize(
+    ("attack", "count", "share"),
+    [(PRBCD, 1, 0.75), (GRBCD, 1, 0.6), (GRBCD, 4, 0.6)],
+    ids=["PRBCD", "GRBCD", "GRBCD-4"],
+)
+def test_block_descent_finds_what_a_search_of_all_pairs_finds(block_graph, attack, count, share):
+    reached = possible = 0.0
+    for seed in range(3):
+        data = block_graph(40, features=8, classes=3, noise=1.0, seed=seed)
+        model = train_surrogate(data, epochs=40)
+        before, best = best_flips(model, data, count)
+        rate = 2 * count / data.edge_index.shape[1]
+        result = attack(rate, model=model, loss="tanh_margin", epochs=20, block_size=1000)(data)
+        adjacency = torch.zeros(1, 40, 40)
+        adjacency[0, result.edge_index[0], result.edge_index[1]] = 1
+        reached += float(losses_of_adjacency(model, data, adjacency).detach()) - before
+        possible += best - before
+    assert reached >= share * possible
 
 
 def test_labels_of_test_nodes_are_not_read_by_attacks_that_guess_them(graph):

@@ -5,6 +5,7 @@ import torch
 from scipy.stats import spearmanr
 
 from lightning_regimes.graph import graph_kernel_complexity, kc_scores
+from lightning_regimes.graph.arc_cosine import arc_cosine_gram
 from lightning_regimes.graph.regularized_cholesky import regularized_cholesky
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*reads the labels of test nodes")
@@ -122,6 +123,25 @@ def test_isolated_nodes_and_empty_rows_are_fine(block_model):
         assert kc_scores(edge_index, x, y, train_mask, lam=1.0, solver=solver, labels=labels).scores.isfinite().all()
 
 
+def test_rows_of_the_same_direction_have_an_angle_of_exactly_zero():
+    rows = torch.tensor([[1.0, 2, 3], [2, 4, 6], [1, 0, 1]], dtype=torch.float64) / 7
+    gram = arc_cosine_gram(rows, normalize=True)
+    # An angle from the rounded cosine would be off by a hundred million roundings.
+    assert float(gram[0, 1]) == pytest.approx(0.5, abs=1e-15)
+    assert gram[0, 0] == 0.5
+    rows.requires_grad_()
+    (gradient,) = torch.autograd.grad(arc_cosine_gram(rows, rows.detach(), normalize=True).sum(), rows)
+    assert gradient.isfinite().all()
+
+
+def test_no_ridge_is_needed_while_rows_differ(block_model, scores_by_definition):
+    edge_index, x, y, train_mask = block_model(60)
+    found = kc_scores(edge_index, x, y, train_mask, lam=0.0)
+    used = train_mask.nonzero().squeeze(1)
+    expected = scores_by_definition(edge_index, x, y, used, range(found.num_edges), lam=0.0)
+    assert relative_error(found.scores, expected) < 1e-9
+
+
 def test_half_precision_features_are_computed_in_double(block_model):
     edge_index, x, y, train_mask = block_model(60)
     for dtype in (torch.float16, torch.bfloat16):
@@ -168,6 +188,7 @@ def test_the_figure_draws(block_model):
         ({"y": torch.full((60,), -1)}, "class from 0"),
         ({"y": torch.full((60,), torch.nan)}, "NaN"),
         ({"x": torch.full((60, 3), torch.nan)}, "60 of 60 rows"),
+        ({"x": torch.eye(60).index_fill(0, torch.tensor([3, 7]), torch.inf)}, "2 of 60 rows"),
         ({"x": None, "labels": "pseudo"}, "needs features"),
         ({"labels": "oracle"}, "allow_leak=True"),
         ({"labels": "test"}, "`labels` is one of"),

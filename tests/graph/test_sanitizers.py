@@ -3,13 +3,25 @@ import warnings
 
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score, roc_curve
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import Compose
 from torch_geometric.utils import is_undirected
 
-from lightning_regimes.graph import KCES, CosinePrune, JaccardPrune, LowRankSVD, RandomEdges, kc_scores
-from lightning_regimes.graph.detection import area_under_curve
+from lightning_regimes.graph import (
+    KCES,
+    CosinePrune,
+    JaccardPrune,
+    LowRankSVD,
+    RandomEdges,
+    kc_scores,
+    train_surrogate,
+)
+from lightning_regimes.graph.detection import area_under_curve, operating_curve
+from lightning_regimes.graph.edge_suspicion import rank_together
+from lightning_regimes.graph.kernel_ridge import kernel_ridge
+from lightning_regimes.graph.surrogate import node_accuracy
 from lightning_regimes.graph.undirected_edges import undirected_edges
 
 
@@ -83,6 +95,10 @@ def test_edges_between_classes_are_found(block_graph):
     assert [row["suspicion"] for row in top] == sorted((row["suspicion"] for row in top), reverse=True)
     assert all(row["pruned"] for row in top)
     assert report.figure().axes
+    curve = found.figure().axes[1].lines
+    assert curve[0].get_label() == f"area under the curve {found.auc:.3f}"
+    false = float((~report.keep & ~found.is_added).sum() / (~found.is_added).sum())
+    assert curve[2].get_xydata()[0] == pytest.approx([false, found.recall])
 
 
 def test_area_under_curve_is_that_of_scikit_learn():
@@ -91,6 +107,10 @@ def test_area_under_curve_is_that_of_scikit_learn():
     is_positive = torch.rand(200, generator=generator) < 0.3
     assert area_under_curve(values, is_positive) == pytest.approx(roc_auc_score(is_positive, values), abs=1e-12)
     assert math.isnan(area_under_curve(values, is_positive & False))
+    false, true = operating_curve(values, is_positive)
+    expected = roc_curve(is_positive, values, drop_intermediate=False)
+    assert false.numpy() == pytest.approx(expected[0], abs=1e-12)
+    assert true.numpy() == pytest.approx(expected[1], abs=1e-12)
 
 
 def test_a_connected_graph_stays_connected(block_graph):
@@ -105,9 +125,10 @@ def test_a_connected_graph_stays_connected(block_graph):
     assert components(KCES(0.4, keep_connected=True)(data)) == components(data)
 
 
-def test_features_that_say_nothing_leave_training_labels(block_graph):
+@pytest.mark.parametrize("kind", ["identity", "constant"])
+def test_features_that_say_nothing_leave_training_labels(block_graph, kind):
     data = block_graph()
-    data.x = torch.eye(data.num_nodes)
+    data.x = torch.eye(data.num_nodes) if kind == "identity" else torch.ones(data.num_nodes, 3)
     assert KCES(0.1).sanitize(data).score == "absolute"
     with pytest.warns(UserWarning, match="takes its place"):
         report = KCES(0.1, score="signed", labels="pseudo").sanitize(data)
@@ -220,11 +241,39 @@ def test_sanitizers_compose(block_graph):
     assert result.edge_index.shape[1] == 2 * (left - round(0.1 * left))
 
 
+def test_a_recipe_is_the_sum_of_the_ranks_that_it_names(block_graph):
+    data = block_graph()
+    settings = (data.edge_index, data.x, data.y, data.train_mask)
+    train, pseudo = (kc_scores(*settings, labels=labels) for labels in ("train", "pseudo"))
+    first, second = train.edges.T
+    outputs = kernel_ridge(data.x.double(), data.y, data.train_mask, lam=0.1)
+    outputs = outputs - outputs.mean(0)
+    cosines = [torch.cosine_similarity(rows[first], rows[second]) for rows in (data.x.double(), outputs)]
+    ranks = [rankdata(values) for values in (train.scores.abs(), pseudo.scores, -cosines[0], -cosines[1])]
+    expected = sum(ranks) / train.num_edges
+    found = KCES(score="combined+cosine+agreement").sanitize(data).suspicion
+    assert found.numpy() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_on_what_is_left_is_better_after_many_random_edges(block_graph, seed):
+    clean = block_graph(1500, features=64, classes=5, train=0.1, seed=seed)
+    attacked = RandomEdges(0.6, inter_class=True, seed=seed)(clean)
+    sanitized = KCES(0.2, score="signed", solver="nystrom")(attacked)
+    before, after = (node_accuracy(train_surrogate(data), data, data.test_mask) for data in (attacked, sanitized))
+    assert after >= before + 0.02
+    assert sanitized.kces.detection(clean.edge_index).auc >= 0.70
+
+
 @pytest.mark.slow
 def test_metattack_on_cora_is_detected(attacked_graph):
     data = attacked_graph("cora", 0.2)
     combined = KCES("kernel-val", min_ratio=0.2, max_ratio=0.2).sanitize(data)
     assert combined.detection(data.clean_graph).auc >= 0.92
+    settings = (data.x, data.y, data.train_mask)
+    similar = rank_together(combined.results, *settings, score="combined+cosine+agreement")
     pseudo = combined.results["pseudo"]
     is_added = ~torch.isin(pseudo.edges @ torch.tensor([10**5, 1]), data.clean_graph.T @ torch.tensor([10**5, 1]))
     assert area_under_curve(pseudo.scores, is_added) >= 0.77
+    assert area_under_curve(similar, is_added) >= 0.90
