@@ -15,17 +15,15 @@ from lightning_regimes.metrics.vrmse import variance_scaled_errors
 from lightning_regimes.modules.base_operator import as_base_class_path, load_base
 from lightning_regimes.modules.derivatives_enabled import derivatives_enabled
 from lightning_regimes.modules.field_scaling import FieldScaling
+from lightning_regimes.modules.heldout_fields import field_picture, heldout_fields
+from lightning_regimes.modules.logged_steps import is_logged_step
 from lightning_regimes.modules.neural_operator import NeuralOperator
-from lightning_regimes.modules.operator_checks import check_input, check_periodic
-from lightning_regimes.modules.refinement import refine_until_settled, refinements
+from lightning_regimes.modules.operator_checks import check_refinement
+from lightning_regimes.modules.refinement import random_number, refine_until_settled, refinements
 from lightning_regimes.modules.refinement_curve import RefinementCurve, RefinementSums, refinement_curve
+from lightning_regimes.modules.refinement_loss import RefinementLoss
 from lightning_regimes.modules.scheduled_optimizer import scheduled_optimizer
-from lightning_regimes.modules.spectral_loss import (
-    SpectralKind,
-    check_spectral_kind,
-    progressive_exponent,
-    spectral_loss,
-)
+from lightning_regimes.modules.spectral_loss import SpectralKind
 from lightning_regimes.modules.stored_configuration import as_class_path
 from lightning_regimes.modules.stored_operator import (
     as_operator_class_path,
@@ -33,7 +31,7 @@ from lightning_regimes.modules.stored_operator import (
     leave_out_operator_metadata,
 )
 from lightning_regimes.networks import RefinementUNet
-from lightning_regimes.optim import AdamFactory, OptimizerFactory
+from lightning_regimes.optim import MuonFactory, OptimizerFactory
 
 Batch = Mapping[str, Tensor]
 
@@ -46,14 +44,10 @@ class IRNO(L.LightningModule):
 
     .. math:: h_0 = T(x), \qquad h_{k + 1} = h_k + \alpha\,\Phi([x; h_k])
 
-    Φ is trained through all K steps, on fields scaled by the datamodule's normalizers:
-
-    .. math:: L = \frac{1}{K} \sum_{k=1}^K \bigl(\operatorname{MSE}(h_k, y) + \beta_s S_{\lambda_k}(h_k, y)\bigr)
-        + \beta \langle \Phi([x; y])^2 \rangle
-
-    S weighs errors by their wavenumber (:func:`spectral_loss`), more so at later steps; the last term makes the truth a
-    fixed point. Small fixed-point terms fit K steps best and drift away after them; large ones, and a random number of
-    steps in each batch, keep what was gained.
+    Φ is trained through all K steps, on fields scaled by the datamodule's normalizers, by the :class:`RefinementLoss`:
+    the errors of all steps, once more with weights that rise with the wavenumber and do so more steeply at later steps,
+    and a term that makes the truth a fixed point. Small fixed-point terms fit K steps best and drift away after them;
+    large ones, and a random number of steps in each batch, keep what was gained.
 
     Logged are ``train/loss`` and its terms ``train/data``, ``train/spectral``, ``train/fixed_point``; the count
     ``train/nonfinite_batches`` of batches whose loss wasn't finite, which are left out with a warning; and for "val"
@@ -82,7 +76,8 @@ class IRNO(L.LightningModule):
         random_steps: draw K from these two numbers and all between, for each batch of the training.
         tolerance: let predictions stop when updates are this small relative to the field, or grow; by default all take
             K steps.
-        optimizer: by default AdamW with rate 2e-3 and weight decay 1e-5.
+        optimizer: by default Muon with rate 0.02 for the kernels of convolutions and all other matrices, AdamW with
+            rate 5e-3 for the rest, and weight decay 1e-5.
         warmup: the part of all steps in which the learning rate rises before it falls along a cosine; None for no
             schedule but the optimizer's own.
         min_lr_ratio: the part of the learning rate that is left in the end.
@@ -109,25 +104,19 @@ class IRNO(L.LightningModule):
         spectral_loss: SpectralKind = "complex",
         spectral_weight: float = 1.0,
         spectral_exponents: tuple[float, float] = (1.0, 2.0),
-        fixed_point_weight: float = 1.0,
+        fixed_point_weight: float = 0.5,
         random_steps: tuple[int, int] | None = (2, 8),
         tolerance: float | None = None,
         optimizer: OptimizerFactory | None = None,
-        warmup: float | None = 0.0,
+        warmup: float | None = 0.05,
         min_lr_ratio: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_spectral_kind(spectral_loss)
         if num_steps < 1:
             raise ValueError(f"`num_steps` is at least 1, got {num_steps}")
         if not step_size > 0:
             raise ValueError(f"`step_size` is positive, got {step_size}")
-        if min(spectral_weight, fixed_point_weight) < 0:
-            raise ValueError(
-                f"`spectral_weight` and `fixed_point_weight` aren't negative, got {spectral_weight} and "
-                f"{fixed_point_weight}"
-            )
         if random_steps is not None and not 1 <= random_steps[0] <= random_steps[1]:
             raise ValueError(f"`random_steps` are two ascending numbers from 1 on, got {random_steps}")
         if tolerance is not None and not tolerance > 0:
@@ -135,12 +124,15 @@ class IRNO(L.LightningModule):
         self.base = load_base(None if base is None else build_operator(base), base_checkpoint)
         self.refinement = RefinementUNet() if refinement is None else build_operator(refinement)
         self.num_steps, self.step_size = num_steps, step_size
-        self.spectral_loss: SpectralKind = spectral_loss
-        self.spectral_weight, self.spectral_exponents = spectral_weight, spectral_exponents
-        self.fixed_point_weight = fixed_point_weight
+        self.loss = RefinementLoss(
+            spectral_loss=spectral_loss,
+            spectral_weight=spectral_weight,
+            spectral_exponents=spectral_exponents,
+            fixed_point_weight=fixed_point_weight,
+        )
         self.random_steps = random_steps
         self.tolerance = tolerance
-        self.optimizer_factory = optimizer or AdamFactory(lr=2e-3, weight_decay=1e-5)
+        self.optimizer_factory = optimizer or MuonFactory(lr=2e-2, adamw_lr=5e-3, weight_decay=1e-5)
         self.warmup, self.min_lr_ratio = warmup, min_lr_ratio
         self.seed = seed
         self.input_scaling, self.output_scaling = FieldScaling(), FieldScaling()
@@ -150,6 +142,7 @@ class IRNO(L.LightningModule):
         self.register_buffer("num_nonfinite_batches", torch.tensor(0))
         self._checked: set[tuple[int, ...]] = set()
         self._shown: Batch | None = None
+        self._heldout: Batch | None = None
         self._sums: RefinementSums | None = None
         leave_out_operator_metadata(self)
         configuration = {
@@ -179,6 +172,10 @@ class IRNO(L.LightningModule):
         if stage == "fit" and normalizers is not None:
             self.input_scaling.fit(normalizers["x"])
             self.output_scaling.fit(normalizers["y"])
+
+    def on_fit_start(self) -> None:
+        """Take the samples that :meth:`heldout_loss` and :meth:`reference_error` are evaluated on."""
+        self._heldout = heldout_fields(self._datamodule)
 
     def train(self, mode: bool = True) -> IRNO:
         """Set the mode of the refinement; the base stays in evaluation mode."""
@@ -219,6 +216,18 @@ class IRNO(L.LightningModule):
         mean = self.output_scaling.denormalize(torch.zeros_like(batch["y"]))
         return self._vrmse(mean, batch["y"]).square().mean()
 
+    def heldout_loss(self) -> Tensor | None:
+        """Return :meth:`plain_loss` of samples that training never sees, None if the datamodule has no ``fields``."""
+        return None if self._heldout is None else self.plain_loss(self._like_network(self._heldout))
+
+    def reference_error(self) -> Tensor | None:
+        """Return the VRMSE after K steps on samples that training never sees, None if there are none."""
+        if self._heldout is None:
+            return None
+        batch = self._like_network(self._heldout)
+        with torch.no_grad():
+            return self._vrmse(self(batch["x"], num_steps=self.num_steps), batch["y"]).mean()
+
     def refinement_curve(self) -> RefinementCurve:
         """Return what 3K steps do to some samples of the validation data.
 
@@ -227,8 +236,7 @@ class IRNO(L.LightningModule):
         """
         if self._shown is None:
             raise RuntimeError("the curve of a refinement takes validation data, and none has been seen yet")
-        dtype = next(self.refinement.parameters()).dtype
-        fields, reference = (self._shown[name].to(dtype) for name in ("x", "y"))
+        fields, reference = self._like_network(self._shown).values()
         # Evaluations come without derivatives, and products with the Jacobian need them.
         with derivatives_enabled():
             with torch.no_grad():
@@ -250,18 +258,9 @@ class IRNO(L.LightningModule):
         """
         if self._shown is None or self._shown["x"].ndim != 4:
             raise RuntimeError("a picture takes two-dimensional validation data, and none has been seen yet")
-        fields = self._shown["x"][:1].to(next(self.refinement.parameters()).dtype)
+        fields = self._like_network(self._shown)["x"][:1]
         with torch.no_grad():
-            prediction = self(fields)
-        rows, columns = fields.shape[2:]
-        return {
-            "axis_0": torch.linspace(0, 1, rows),
-            "axis_1": torch.linspace(0, 1, columns),
-            "input": fields[0, -1],
-            "prediction": prediction[0, -1],
-            "reference": self._shown["y"][0, -1],
-            "axis_names": ("x₁", "x₂"),
-        }
+            return field_picture(fields, self(fields), self._shown["y"])
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -280,7 +279,7 @@ class IRNO(L.LightningModule):
             )
             self.log("train/nonfinite_batches", self.num_nonfinite_batches.float(), batch_size=len(batch["x"]))
             return None
-        if self._is_logged_step():
+        if is_logged_step(self):
             logged = {f"train/{name}": term.detach() for name, term in terms.items()}
             logged["train/nonfinite_batches"] = self.num_nonfinite_batches.float()
             self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["x"]))
@@ -321,22 +320,9 @@ class IRNO(L.LightningModule):
         with torch.no_grad():
             predicted = self.base(fields)
         if fields.shape not in self._checked:
-            self._check(fields, predicted)
+            check_refinement(self.refinement, self.base, fields, predicted)
+            self._checked.add(fields.shape)
         return self.input_scaling.normalize(fields), self.output_scaling.normalize(predicted)
-
-    def _check(self, fields: Tensor, predicted: Tensor) -> None:
-        check_input(self.base, fields)
-        together = fields.shape[1] + predicted.shape[1]
-        expected = getattr(self.refinement, "in_channels", together)
-        corrected = getattr(self.refinement, "out_channels", predicted.shape[1])
-        if expected != together or corrected != predicted.shape[1]:
-            raise ValueError(
-                f"the refinement of an operator from {fields.shape[1]} to {predicted.shape[1]} channels has "
-                f"in_channels={together} and out_channels={predicted.shape[1]}, got {expected} and {corrected}"
-            )
-        if getattr(self.refinement, "padding", None) == "circular":
-            check_periodic(fields)
-        self._checked.add(fields.shape)
 
     def _iterates(self, inputs: Tensor, start: Tensor, num_steps: int) -> Any:
         return refinements(self.refinement, inputs, start, step_size=self.step_size, num_steps=num_steps)
@@ -360,29 +346,16 @@ class IRNO(L.LightningModule):
                 f"{tuple(batch['y'].shape)}: it was trained on other data"
             )
         reference = self.output_scaling.normalize(batch["y"])
-        data: list[Tensor] = []
-        spectral: list[Tensor] = []
-        for step, state in enumerate(self._iterates(inputs, start, num_steps), start=1):
-            data.append((state - reference).square().mean())
-            if self.spectral_loss != "none" and self.spectral_weight > 0:
-                first, last = self.spectral_exponents
-                exponent = progressive_exponent(step, num_steps, first=first, last=last)
-                spectral.append(spectral_loss(state, reference, kind=self.spectral_loss, exponent=exponent))
-        terms = {"data": torch.stack(data).mean()}
-        if spectral:
-            terms["spectral"] = self.spectral_weight * torch.stack(spectral).mean()
-        if self.fixed_point_weight > 0:
-            correction = self.refinement(torch.cat([inputs, reference], dim=1))
-            terms["fixed_point"] = self.fixed_point_weight * correction.square().mean()
-        return terms
+        return self.loss.terms(self.refinement, inputs, start, reference, step_size=self.step_size, num_steps=num_steps)
 
     def _drawn_steps(self) -> int:
         if self.random_steps is None:
             return self.num_steps
-        # Decided by the step alone: the same after a resume, in all processes, and whatever else draws numbers.
-        generator = torch.Generator().manual_seed(hash((self.seed, self.global_step)) % 2**63)
-        low, high = self.random_steps
-        return int(torch.randint(low, high + 1, (), generator=generator))
+        return random_number(self.random_steps, seed=self.seed, step=self.global_step)
+
+    def _like_network(self, batch: Batch) -> dict[str, Tensor]:
+        weight = next(self.refinement.parameters())
+        return {name: field.to(device=weight.device, dtype=weight.dtype) for name, field in batch.items()}
 
     def _vrmse(self, predicted: Tensor, reference: Tensor) -> Tensor:
         return variance_scaled_errors(predicted, reference, spatial_dims=reference.ndim - 2)
@@ -415,12 +388,3 @@ class IRNO(L.LightningModule):
     @property
     def _datamodule(self) -> Any:
         return None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-
-    def _is_logged_step(self) -> bool:
-        # Handing values to Lightning takes a noticeable part of a small step: hand over those that are written, and the
-        # epoch's last for callbacks that monitor them.
-        if self._trainer is None:
-            return False
-        trainer = self.trainer
-        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        return trainer.is_last_batch or (self.global_step + 1) % every == 0

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lightning_regimes.metrics.spectral_bands import spectral_band_errors
 from lightning_regimes.metrics.vrmse import variance_scaled_errors
 from lightning_regimes.modules.field_scaling import FieldScaling
+from lightning_regimes.modules.heldout_fields import field_picture, heldout_fields
+from lightning_regimes.modules.logged_steps import is_logged_step
 from lightning_regimes.modules.operator_checks import check_input
 from lightning_regimes.modules.operator_losses import LossKind, check_loss, relative_errors, relative_l2_errors
 from lightning_regimes.modules.rollout import rollout
@@ -100,6 +102,7 @@ class NeuralOperator(L.LightningModule):
         self.input_scaling, self.output_scaling = FieldScaling(), FieldScaling()
         self._checked: set[tuple[int, ...]] = set()
         self._shown: Batch | None = None
+        self._heldout: Batch | None = None
         leave_out_operator_metadata(self)
         configuration = {
             "operator": as_operator_class_path(operator),
@@ -125,6 +128,10 @@ class NeuralOperator(L.LightningModule):
                 "`physics_weight` needs a datamodule with a method `residual(x, prediction)`, such as Darcy, got "
                 f"{type(self._datamodule).__name__}"
             )
+
+    def on_fit_start(self) -> None:
+        """Take the samples that :meth:`heldout_loss` and :meth:`reference_error` are evaluated on."""
+        self._heldout = heldout_fields(self._datamodule)
 
     # ------------------------------------------------------------------ predictions and their loss
 
@@ -161,30 +168,29 @@ class NeuralOperator(L.LightningModule):
         mean = self.output_scaling.denormalize(torch.zeros_like(batch["y"]))
         return self._errors(mean, batch["y"]).square().mean()
 
+    def heldout_loss(self) -> Tensor | None:
+        """Return :meth:`plain_loss` of samples that training never sees, None if the datamodule has no ``fields``."""
+        return None if self._heldout is None else self.plain_loss(self._like_network(self._heldout))
+
+    def reference_error(self) -> Tensor | None:
+        """Return the mean relative error on samples that training never sees, None if there are none."""
+        if self._heldout is None:
+            return None
+        batch = self._like_network(self._heldout)
+        with torch.no_grad():
+            return self._errors(self(batch["x"]), batch["y"]).mean()
+
     def field_on_grid(self) -> dict[str, Any]:
         """Return input, prediction and reference for the first sample of the validation data, for pictures.
-
-        Returns:
-            ``axis_0`` (n,) and ``axis_1`` (m,) in units of the domain, ``input``, ``prediction`` and ``reference``
-            (n, m), of several channels the last, and the ``axis_names``.
 
         Raises:
             RuntimeError: no validation data has been seen yet, or it isn't two-dimensional.
         """
         if self._shown is None or self._shown["x"].ndim != 4:
             raise RuntimeError("a picture takes two-dimensional validation data, and none has been seen yet")
-        fields = self._shown["x"].to(next(self.operator.parameters()).real.dtype)
+        fields = self._like_network(self._shown)["x"]
         with torch.no_grad():
-            prediction = self(fields)
-        rows, columns = fields.shape[2:]
-        return {
-            "axis_0": torch.linspace(0, 1, rows),
-            "axis_1": torch.linspace(0, 1, columns),
-            "input": fields[0, -1],
-            "prediction": prediction[0, -1],
-            "reference": self._shown["y"][0, -1],
-            "axis_names": ("x₁", "x₂"),
-        }
+            return field_picture(fields, self(fields), self._shown["y"])
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -192,7 +198,7 @@ class NeuralOperator(L.LightningModule):
         """Return the loss and log it with its terms."""
         terms = self.loss_components(batch)
         loss = torch.stack(list(terms.values())).sum()
-        if self._is_logged_step():
+        if is_logged_step(self):
             self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["x"]))
             if len(terms) > 1:
                 named = {f"train/{name}": term.detach() for name, term in terms.items()}
@@ -219,6 +225,10 @@ class NeuralOperator(L.LightningModule):
         return scheduled_optimizer(self, self.optimizer_factory, warmup=self.warmup, min_lr_ratio=self.min_lr_ratio)
 
     # ------------------------------------------------------------------ private
+
+    def _like_network(self, batch: Batch) -> dict[str, Tensor]:
+        weight = next(self.operator.parameters()).real
+        return {name: field.to(device=weight.device, dtype=weight.dtype) for name, field in batch.items()}
 
     def _errors(self, predicted: Tensor, reference: Tensor) -> Tensor:
         return relative_errors(predicted, reference, kind=self.loss, periodic=self.periodic)
@@ -282,12 +292,3 @@ class NeuralOperator(L.LightningModule):
     @property
     def _datamodule(self) -> Any:
         return None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-
-    def _is_logged_step(self) -> bool:
-        # Handing values to Lightning takes a noticeable part of a small step: hand over those that are written, and the
-        # epoch's last for callbacks that monitor them.
-        if self._trainer is None:
-            return False
-        trainer = self.trainer
-        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        return trainer.is_last_batch or (self.global_step + 1) % every == 0

@@ -58,3 +58,25 @@ def check_periodic(fields: Tensor) -> None:
                 f"sides differ {float(jump / difference):.1f} times as much as neighbours: set its `padding` to "
                 "'replicate'"
             )
+
+
+def check_refinement(refinement: nn.Module, base: nn.Module, fields: Tensor, predicted: Tensor) -> None:
+    """Raise a ValueError where a refinement doesn't fit the fields of its base, or pads them the wrong way.
+
+    Args:
+        refinement: from the input and the prediction together to a correction.
+        base: what is refined.
+        fields: its input, (B, C, n₁, …).
+        predicted: its prediction, (B, C′, n₁, …).
+    """
+    check_input(base, fields)
+    together = fields.shape[1] + predicted.shape[1]
+    expected = getattr(refinement, "in_channels", together)
+    corrected = getattr(refinement, "out_channels", predicted.shape[1])
+    if expected != together or corrected != predicted.shape[1]:
+        raise ValueError(
+            f"the refinement of an operator from {fields.shape[1]} to {predicted.shape[1]} channels has "
+            f"in_channels={together} and out_channels={predicted.shape[1]}, got {expected} and {corrected}"
+        )
+    if getattr(refinement, "padding", None) == "circular":
+        check_periodic(fields)

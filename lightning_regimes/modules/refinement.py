@@ -75,3 +75,17 @@ def refine_until_settled(
         if not len(active):
             break
     return StoppedRefinement(state, count)
+
+
+def random_number(bounds: tuple[int, int], *, seed: int, step: int) -> int:
+    """Return one of two numbers and all between, decided by the seed and the step alone.
+
+    So it is the same after a resume, in all processes, and whatever else draws random numbers.
+
+    Args:
+        bounds: the lowest and the highest number.
+        seed: of a training.
+        step: of that training.
+    """
+    generator = torch.Generator().manual_seed(hash((seed, step)) % 2**63)
+    return int(torch.randint(bounds[0], bounds[1] + 1, (), generator=generator))

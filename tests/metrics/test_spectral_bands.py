@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_regimes.metrics import (
+    VRMSE,
     SpectralBandError,
     band_edges,
     radial_spectrum,
     spectral_band_energy,
     spectral_band_errors,
+    variance_scaled_errors,
 )
 
 SHAPES = st.lists(st.integers(2, 13), min_size=1, max_size=3).map(tuple)
@@ -106,3 +109,35 @@ def test_the_metric_does_not_depend_on_batches_and_divides_by_the_energy_on_requ
 def test_unusable_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.fixture
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.peer
+@pytest.mark.usefixtures("double_precision")  # in single precision a wave on an edge falls on either side of it
+@pytest.mark.parametrize("shape", [(48,), (32, 32), (24, 40), (33, 20), (8, 12, 10)])
+def test_the_well_finds_the_same_errors(shape):
+    peer = pytest.importorskip("the_well.benchmark.metrics")
+    meta = SimpleNamespace(n_spatial_dims=len(shape))
+    reference = 2 + random_field(3, 2, *shape, seed=1)
+    predicted = reference + 0.3 * random_field(3, 2, *shape, seed=2)
+    last = [field.movedim(1, -1) for field in (predicted, reference)]  # its channels come last
+
+    bands = peer.binned_spectral_mse()(*last, meta)
+    expected = torch.stack([bands[f"spectral_error_mse_per_bin_{band}"] for band in range(3)], dim=-1)
+    found = spectral_band_errors(predicted, reference, spatial_dims=len(shape))
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-12)
+    metric = SpectralBandError(spatial_dims=len(shape))
+    metric.update(predicted, reference)
+    assert torch.allclose(metric.compute(), expected.mean(dim=(0, 1)), rtol=1e-6)
+
+    expected = peer.VRMSE()(*last, meta)
+    assert torch.allclose(variance_scaled_errors(predicted, reference, spatial_dims=len(shape)), expected, rtol=1e-6)
+    whole = VRMSE(spatial_dims=len(shape))
+    whole.update(predicted, reference)
+    assert whole.compute().item() == pytest.approx(expected.mean().item(), rel=1e-6)

@@ -3,6 +3,7 @@
 import runpy
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from lightning_regimes.callbacks import FieldSnapshot, HessianSpectrum, LossLandscape, RefinementCurve, RegimeDetection
 from lightning_regimes.metrics import variance_scaled_errors
 from lightning_regimes.modules import IRNO, NeuralOperator
+from lightning_regimes.modules.heldout_fields import heldout_fields
 from lightning_regimes.modules.operator_checks import check_periodic
 from lightning_regimes.modules.spectral_loss import spectral_loss
 from lightning_regimes.networks import RefinementConvNeXt, RefinementUNet
@@ -78,6 +80,31 @@ def test_training_refines_and_leaves_the_base_alone(base, data):
     assert [logged[f"val/step_{band}/0"].item() for band in ("low", "mid", "high")] == [1.0] * 3
     assert 0 < logged["val/contraction_rate"] <= logged["val/contraction_norm"] * 1.5
     assert logged["val/nonfinite_samples"] == 0
+
+
+def test_heldout_samples_are_those_of_the_datamodule(base):
+    class WithFields(ShiftedFields):
+        def fields(self, part):
+            return self.part(part, 16)
+
+    for module, error in ((NeuralOperator(small_fno(), periodic=True), "rel_l2"), (small(base), "vrmse")):
+        runner = trainer(max_epochs=1, num_sanity_val_steps=0)
+        runner.fit(module, WithFields())
+        assert module.reference_error().item() == pytest.approx(
+            runner.callback_metrics[f"val/{error}"].item(), rel=1e-5
+        )
+        batch = WithFields().part("val", 16)
+        assert module.heldout_loss().item() == pytest.approx(module.plain_loss(batch).item(), rel=1e-6)
+    assert small(base).heldout_loss() is None
+    assert small(base).reference_error() is None
+
+
+def test_heldout_samples_are_spread_evenly():
+    fields = {"x": torch.arange(9.0).view(9, 1, 1), "y": -torch.arange(9.0).view(9, 1, 1), "times": torch.arange(3)}
+    found = heldout_fields(SimpleNamespace(fields={"val": fields}.get), max_samples=3)
+    assert {name: field.flatten().tolist() for name, field in found.items()} == {"x": [0, 4, 8], "y": [0, -4, -8]}
+    for others in (None, SimpleNamespace(), SimpleNamespace(fields=lambda part: {"x": fields["x"]})):
+        assert heldout_fields(others) is None
 
 
 def test_random_steps_depend_on_the_step_alone(base, monkeypatch):

@@ -12,6 +12,7 @@ from lightning_regimes.modules.contraction import contraction_norm, contraction_
 from lightning_regimes.modules.refinement import refine_until_settled, refinements
 from lightning_regimes.modules.spectral_loss import progressive_exponent, spectral_loss
 from lightning_regimes.networks import RefinementConvNeXt, RefinementUNet
+from lightning_regimes.networks.field_convolution import field_convolution
 
 
 class Towards(nn.Module):
@@ -166,6 +167,26 @@ def test_networks_keep_the_resolution_and_start_small(kind, dim):
         correction = network(fields)
         assert correction.shape == (2, 2, *[size] * dim)
         assert correction.std() < 0.3
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_circular_convolutions_and_their_derivatives_are_those_of_torch(dim, kernel_size):
+    kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dim]
+    options = {"dtype": torch.float64, "padding": kernel_size // 2, "padding_mode": "circular"}
+    torch.manual_seed(0)
+    expected = kind(3, 4, kernel_size, **options)
+    found = field_convolution(3, 4, kernel_size=kernel_size, dim=dim, padding="circular").double()
+    found.load_state_dict(expected.state_dict())
+    fields = torch.randn(2, 3, *(5, 6, 7)[:dim], dtype=torch.float64, requires_grad=True)
+    outputs = [convolution(fields) for convolution in (expected, found)]
+    assert torch.allclose(*outputs, atol=1e-12)
+    weight = torch.randn_like(outputs[0])
+    gradients = [
+        torch.autograd.grad((weight * output.square()).sum(), [fields, *convolution.parameters()])
+        for convolution, output in zip((expected, found), outputs, strict=True)
+    ]
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(*gradients, strict=True))
 
 
 def test_a_circular_network_without_pooling_commutes_with_shifts():
