@@ -14,6 +14,8 @@ OptimizerKind = Literal["own", "quasi_newton", "newton"]
 _GAP = 3.0
 # A loss that falls by less than this factor from one check to the next has settled.
 _FALLING = 0.9
+# One that falls by less than this does not move any more.
+_MOVING = 0.99
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Situation:
         """Whether the loss still falls, taken as true while nothing is known."""
         return self.earlier_loss is None or self.normalized_loss < _FALLING * self.earlier_loss
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the loss hardly moves, taken as false while nothing is known."""
+        return self.earlier_loss is not None and self.normalized_loss > _MOVING * self.earlier_loss
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -60,11 +67,11 @@ def decide(situation: Situation) -> Decision:
     """Return the first remedy of the regime that is available, not used up, and due.
 
     - diverged: a lower learning rate where the loss has not fallen since the check before;
-    - under-trained: a curriculum; without one L-BFGS once the warm-up is over, and an augmented Lagrangian once L-BFGS
-      has settled;
+    - under-trained: L-BFGS once the warm-up is over; when that has settled, or where it cannot be had, a curriculum,
+      and an augmented Lagrangian when a better optimizer has settled;
     - over-trained: more points or data, then weight decay;
     - well-trained: L-BFGS once the warm-up is over; when that has settled, more points where the held-out loss is more
-      than 3 times the training loss, and otherwise Newton's method.
+      than 3 times the training loss, otherwise float64, and Newton's method where L-BFGS has stalled.
     """
     if situation.regime is None:
         return Decision(None, "there is no evidence of generalization")
@@ -80,12 +87,13 @@ def decide(situation: Situation) -> Decision:
 
 def _under_trained(situation: Situation) -> list[tuple[Remedy, str]]:
     ell = f"training loss / reference loss = {situation.normalized_loss:.2g}"
-    due = [(Remedy.CURRICULUM, f"{ell}, an easier problem first")]
+    curriculum = (Remedy.CURRICULUM, f"{ell}, an easier problem first")
     if situation.optimizer == "own":
-        due.append((Remedy.QUASI_NEWTON, f"{ell}, a better optimizer"))
-    elif not situation.is_falling:
-        due.append((Remedy.AUGMENTED_LAGRANGIAN, f"{ell} and L-BFGS has settled"))
-    return due
+        # The cheaper of the two comes first: a curriculum takes most of the gradients that are left.
+        return [(Remedy.QUASI_NEWTON, f"{ell}, a better optimizer"), curriculum]
+    if situation.is_falling:
+        return []
+    return [curriculum, (Remedy.AUGMENTED_LAGRANGIAN, f"{ell} and a better optimizer has settled")]
 
 
 def _over_trained(situation: Situation) -> list[tuple[Remedy, str]]:
@@ -105,7 +113,9 @@ def _well_trained(situation: Situation) -> list[tuple[Remedy, str]]:
         ratio = heldout / situation.normalized_loss
         due.append((Remedy.MORE_POINTS, f"the loss has settled, and is {ratio:.2g} times as large on fresh data"))
     if situation.optimizer == "quasi_newton":
-        due.append((Remedy.NEWTON, "L-BFGS has settled"))
+        due.append((Remedy.DOUBLE_PRECISION, "L-BFGS has settled, rounding may be what stops it"))
+        if situation.is_stalled:
+            due.append((Remedy.NEWTON, "L-BFGS has stalled"))
     return due
 
 
@@ -127,30 +137,3 @@ _RULES = {
     Regime.WELL_TRAINED: _well_trained,
     Regime.DIVERGED: _diverged,
 }
-
-
-@dataclass(frozen=True)
-class CurriculumSchedule:
-    """When a curriculum goes on to the next coefficient.
-
-    Attributes:
-        num_stages: number of coefficients, the target included.
-        fitted: normalized loss at which a stage has done its work.
-        gradients_per_stage: after which it ends anyway.
-    """
-
-    num_stages: int
-    fitted: float
-    gradients_per_stage: int
-
-    def is_over(self, normalized_loss: float, gradients: int) -> bool:
-        """Whether a stage ends, from the loss after its last step and the gradients that it has taken."""
-        return normalized_loss <= self.fitted or gradients >= self.gradients_per_stage
-
-    @classmethod
-    def within(
-        cls, remaining: float, *, num_stages: int, fitted: float, gradients_per_stage: int
-    ) -> CurriculumSchedule:
-        """Return a schedule that leaves a quarter of the remaining gradients to the target."""
-        affordable = 0.75 * remaining / num_stages
-        return cls(num_stages, fitted, int(max(1, min(gradients_per_stage, affordable))))

@@ -9,6 +9,7 @@ import lightning as L
 from torch.optim import Optimizer
 
 from lightning_regimes.callbacks.guided_decision import OptimizerKind
+from lightning_regimes.callbacks.guided_precision import trains_in_single_precision
 from lightning_regimes.optim import OptimizerFactory
 from lightning_regimes.regimes import GUIDANCE_TABLE, Remedy, model_family
 
@@ -50,6 +51,7 @@ class GuidedSettings:
         factor: times as many points as at first.
         draw: which points.
         conditions: "soft" or "augmented_lagrangian", None as configured.
+        double: whether it trains in float64.
     """
 
     optimizer: OptimizerKind = "own"
@@ -58,6 +60,7 @@ class GuidedSettings:
     factor: int = 1
     draw: int = 0
     conditions: str | None = None
+    double: bool = False
 
     @property
     def share(self) -> float:
@@ -84,6 +87,8 @@ def available_remedies(trainer: L.Trainer, module: L.LightningModule) -> frozens
         found.add(Remedy.QUASI_NEWTON)
         if _has_own_backward(module):
             found.add(Remedy.NEWTON)
+        if trains_in_single_precision(trainer, module):
+            found.add(Remedy.DOUBLE_PRECISION)
     if isinstance(module, HasDifficulty) and getattr(module, "curriculum", None) is None:
         found.add(Remedy.CURRICULUM)
     if isinstance(module, EnforcesConditions) and module.constraints == "soft":
@@ -117,12 +122,13 @@ class OwnOptimizers:
         strategy.lr_scheduler_configs = self._schedules
 
 
-def use_optimizer(trainer: L.Trainer, module: L.LightningModule, factory: OptimizerFactory) -> None:
-    """Put a new optimizer, without a schedule, in the place of what runs."""
+def use_optimizer(trainer: L.Trainer, module: L.LightningModule, factory: OptimizerFactory) -> Optimizer:
+    """Put a new optimizer, without a schedule, in the place of what runs, and return it."""
     made = factory(module)
+    optimizer = made if isinstance(made, Optimizer) else made["optimizer"]
     strategy: Any = trainer.strategy
-    strategy.optimizers = [made if isinstance(made, Optimizer) else made["optimizer"]]
-    strategy.lr_scheduler_configs = []
+    strategy.optimizers, strategy.lr_scheduler_configs = [optimizer], []
+    return optimizer
 
 
 def apply_to_problem(trainer: L.Trainer, module: Any, settings: GuidedSettings) -> None:

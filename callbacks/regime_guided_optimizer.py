@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
-import torch
 from rich.console import Console
 
-from lightning_regimes.callbacks.guided_decision import CurriculumSchedule, Decision, Situation, decide
+from lightning_regimes.callbacks.guarded_step import GuardedStep
+from lightning_regimes.callbacks.guided_change import (
+    changed_settings,
+    exhausted,
+    halve_learning_rate,
+    set_weight_decay,
+)
+from lightning_regimes.callbacks.guided_curriculum import CurriculumSchedule
+from lightning_regimes.callbacks.guided_decision import Decision, Situation, decide
+from lightning_regimes.callbacks.guided_precision import set_precision
 from lightning_regimes.callbacks.guided_settings import (
     GuidedSettings,
     OwnOptimizers,
@@ -19,6 +28,7 @@ from lightning_regimes.callbacks.guided_settings import (
     available_remedies,
     use_optimizer,
 )
+from lightning_regimes.callbacks.guided_trial import Trial, put_back_optimizers, stored_training
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
 from lightning_regimes.callbacks.regime_detection import RegimeDetection
@@ -31,10 +41,6 @@ _log = logging.getLogger(__name__)
 
 # A product with the Hessian costs about as much as two gradients.
 _GRADIENTS_PER_PRODUCT = 2
-# Normalized held-out loss above which a change counts as one for the worse, in units of the one before it.
-_WORSE = 1.1
-# Held-out loss of a stage that is fitted, in units of the training loss at which it is.
-_GENERALIZES = 3.0
 
 
 class RegimeGuidedOptimizer(RegimeDetection):
@@ -45,30 +51,34 @@ class RegimeGuidedOptimizer(RegimeDetection):
     and the held-out loss (a reference solution is not looked at), and applies the first remedy of the regime that is
     available and not used up (:func:`lightning_regimes.regimes.remedies`):
 
-    - **under-trained**: a curriculum, where the module has ``set_difficulty(share)``; otherwise L-BFGS, and once that
-      has settled an augmented Lagrangian, where the module has ``enforce_conditions(how)``;
+    - **under-trained**: L-BFGS; where that settles or cannot be had a curriculum, from the weights of before L-BFGS,
+      where the module has ``set_difficulty(share)``, and at last an augmented Lagrangian, where it has
+      ``enforce_conditions(how)``;
     - **over-trained**: twice as many points, where the datamodule has ``renew_training_data(factor=, draw=)``, and then
       weight decay;
-    - **well-trained**: L-BFGS; once that has settled, more points where they limit the held-out loss, and otherwise
-      Newton steps (NNCG);
+    - **well-trained**: L-BFGS; once that has settled, more points where they limit the held-out loss, otherwise
+      float64, and Newton steps (NNCG) where L-BFGS has stalled;
     - **diverged**: back to before the last intervention, or half the learning rate where there was none.
 
     L-BFGS and Newton steps need full batches (``datamodule.full_batch``, or one batch an epoch), one optimizer under
-    automatic optimization, and no accumulation; Newton steps also the module's own ``backward`` (see
+    automatic optimization, and no accumulation; float64 is for trainings in float32 that L-BFGS is available for, which
+    end in float32 again; Newton steps need the module's own ``backward`` (see
     :class:`~lightning_regimes.optim.NNCG`). A curriculum runs under L-BFGS where that is available; a stage ends
     when it is fitted, and each has points of its own where the datamodule renews them.
 
     Before each intervention a checkpoint of the trainer is written beside the records. If the held-out loss is worse
     at the second check after it, weights, optimizer and settings of that checkpoint are put back, and the remedy is not
-    tried again; the count of steps goes on. Every decision is recorded with its reason.
+    tried again; the count of steps goes on. So it goes where the loss is not finite, as soon as a Newton step meets it
+    and with a warning. Every decision is recorded with its reason.
 
     Args:
         every_n_gradients: evaluations of the gradient between checks; the Hessian-vector products of Newton steps
             count as two each.
         warm_up: evaluations of the gradient before the first intervention.
-        max_gradients: evaluations after which training stops; curricula plan with it. None leaves the end to the
+        max_gradients: evaluations that training may take; curricula plan with it. None leaves the end to the
             trainer.
-        quasi_newton: makes the L-BFGS optimizer.
+        quasi_newton: makes the L-BFGS optimizer; by default one that small losses do not end
+            (:class:`~lightning_regimes.optim.RescaledLBFGS`).
         newton: makes the Newton optimizer.
         curriculum_stages: number of coefficients of a curriculum, the target included.
         curriculum_fit: training loss over reference loss at which a stage is fitted.
@@ -125,7 +135,7 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self.every_n_gradients = every_n_gradients
         self.warm_up = warm_up
         self.max_gradients = max_gradients
-        self.quasi_newton = quasi_newton or LBFGSFactory()
+        self.quasi_newton = quasi_newton or LBFGSFactory(rescale=True)
         self.newton = newton or NNCGFactory()
         self.curriculum_stages = curriculum_stages
         self.curriculum_fit = curriculum_fit
@@ -146,8 +156,12 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self._stage_start = 0
         self._product_gradients = 0
         self._products_seen = 0
+        self._gradients_before = 0
         self._earlier_loss: float | None = None
-        self._trial: dict[str, Any] | None = None
+        self._guard: GuardedStep | None = None
+        self._trial: Trial | None = None
+        self._before_settling: str | None = None
+        self._regime: Regime | None = None
         self._goes_back = False
         self._judged = math.nan
         self._decision = Decision(None, "")
@@ -174,13 +188,16 @@ class RegimeGuidedOptimizer(RegimeDetection):
         """Count, move the curriculum on, check when it is time, and stop when the gradients are spent."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._count_products(trainer)
-        if self._enabled and self.batches.kept:
+        if self._guard is not None and self._guard.failure is not None:
+            self._give_up_step(trainer, pl_module, self._guard.failure)
+        elif self._enabled and self.batches.kept:
             if self._in_curriculum:
                 self._follow_curriculum(trainer, pl_module)
             elif self.num_gradients - self._last_check >= self.every_n_gradients:
                 self._last_check = self.num_gradients
                 self._measure(trainer, pl_module)
-        if self.max_gradients is not None and self.num_gradients >= self.max_gradients:
+        last_step, self._gradients_before = self.num_gradients - self._gradients_before, self.num_gradients
+        if self.max_gradients is not None and self.num_gradients + last_step > self.max_gradients:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -190,12 +207,14 @@ class RegimeGuidedOptimizer(RegimeDetection):
             self.settings = self.settings.changed(stage=self.settings.num_stages + 1)
             apply_to_problem(trainer, pl_module, self.settings)
         if self._trial is not None:
-            self._trial["checks"] = 1
+            self._trial.checks = 1
         went_back = len(self.decisions)
         super().on_train_end(trainer, pl_module)
         if len(self.decisions) > went_back and self.at_end:
             self._last_global_step = -1
             self._measure(trainer, pl_module)
+        if self.settings.double:
+            set_precision(trainer, pl_module, double=False)
 
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         before = self._num_measurements
@@ -237,26 +256,25 @@ class RegimeGuidedOptimizer(RegimeDetection):
         heldout = found.scalars.get("regime/normalized_heldout_loss")
         judged = loss if heldout is None else heldout
         regime = found.scalars.get("regime/id")
-        diverged = regime == Regime.DIVERGED or not math.isfinite(judged)
         self._judged = judged
+        self._regime = None if regime is None else Regime(int(regime))
         earlier, self._earlier_loss = self._earlier_loss, loss
-        if self._trial is not None:
-            self._trial["checks"] += 1
-            limit = _WORSE * self._trial["judged"]
-            if diverged or (self._trial["checks"] >= 2 and not judged <= limit):
+        trial = self._trial
+        if trial is not None:
+            trial.checks += 1
+            unstable = not math.isfinite(judged) or (regime == Regime.DIVERGED and not trial.passed)
+            if unstable or trial.fails(judged):
                 if self._lacks_points(trainer, pl_module, regime):
-                    return Decision(Remedy.MORE_POINTS, f"over-trained after {self._trial['remedy']}")
+                    return Decision(Remedy.MORE_POINTS, f"over-trained after {trial.remedy}")
                 self._goes_back = True
                 which = "training" if heldout is None else "held-out"
-                remedy, judged_before = self._trial["remedy"], self._trial["judged"]
-                return Decision(None, f"{which} loss {judged:.2g} after {remedy}, {judged_before:.2g} before it")
-            if self._trial["checks"] >= 2:
-                self._trial = None
+                return Decision(None, f"{which} loss {judged:.2g} after {trial.remedy}, {trial.judged:.2g} before it")
+            trial.passed = trial.passed or trial.is_due
         if trainer.lightning_module._current_fx_name == "on_train_end":
             return Decision(None, "training ends")
         return decide(
             Situation(
-                regime=None if regime is None else Regime(int(regime)),
+                regime=self._regime,
                 normalized_loss=loss,
                 normalized_heldout_loss=heldout,
                 earlier_loss=earlier,
@@ -283,59 +301,51 @@ class RegimeGuidedOptimizer(RegimeDetection):
             return
         if decision.remedy is None:
             return
-        remedy, settings = decision.remedy, self.settings
-        number = len(self.decisions)
+        remedy, number = decision.remedy, len(self.decisions)
         path = Path(records_directory(trainer)) / f"before_{number}_{remedy.value}.ckpt"
-        trainer.save_checkpoint(path)
-        if self._trial is None:
-            self._trial = {"remedy": remedy.value, "judged": self._judged, "path": str(path.absolute())}
+        trainer.save_checkpoint(path, weights_only=False)
+        if self._trial is None or self._trial.passed:
+            self._trial = Trial(remedy.value, self._judged, str(path.absolute()))
         # What is changed before a change has proved itself is judged, and taken back, together with it.
-        self._trial["checks"] = 0
-        optimizer_anew = False
-        match remedy:
-            case Remedy.QUASI_NEWTON | Remedy.NEWTON:
-                settings = settings.changed(optimizer=remedy.value)
-            case Remedy.CURRICULUM:
-                can = Remedy.QUASI_NEWTON in available_remedies(trainer, pl_module)
-                settings = settings.changed(
-                    stage=1,
-                    num_stages=self.curriculum_stages,
-                    optimizer="quasi_newton" if can else settings.optimizer,
-                    draw=settings.draw + self.renew_points,
-                )
-                self._used_up.add(remedy)
-                optimizer_anew = True
-            case Remedy.AUGMENTED_LAGRANGIAN:
-                settings = settings.changed(conditions="augmented_lagrangian")
-                # Multipliers belong to points; those must stay.
-                self._used_up |= {remedy, Remedy.MORE_POINTS}
-                optimizer_anew = True
-            case Remedy.MORE_POINTS:
-                settings = settings.changed(factor=2 * settings.factor, draw=settings.draw + 1)
-                if 2 * settings.factor > self.max_point_factor:
-                    self._used_up.add(remedy)
-                optimizer_anew = True
-            case Remedy.WEIGHT_DECAY:
-                self._set_in_groups(trainer, lambda group: group.update(weight_decay=self.weight_decay))
-                self._used_up.add(remedy)
-            case Remedy.LOWER_LEARNING_RATE:
-                self._set_in_groups(trainer, lambda group: group.update(lr=group["lr"] / 2))
-                for entry in trainer.lr_scheduler_configs:
-                    schedule: Any = entry.scheduler
-                    if hasattr(schedule, "base_lrs"):
-                        schedule.base_lrs = [rate / 2 for rate in schedule.base_lrs]
-                self._trial = None
-        self._change(trainer, pl_module, settings, optimizer_anew=optimizer_anew)
+        self._trial.checks = 0
+        if remedy is Remedy.QUASI_NEWTON and self._regime is Regime.UNDER_TRAINED:
+            self._before_settling = str(path.absolute())
+        elif remedy is Remedy.CURRICULUM:
+            self._leave_minimum(pl_module)
+        elif remedy is Remedy.WEIGHT_DECAY:
+            set_weight_decay(trainer, self.weight_decay)
+        elif remedy is Remedy.LOWER_LEARNING_RATE:
+            halve_learning_rate(trainer)
+            self._trial = None
+        settings = changed_settings(
+            remedy,
+            self.settings,
+            num_stages=self.curriculum_stages,
+            renew_points=self.renew_points,
+            full_batches=Remedy.QUASI_NEWTON in available_remedies(trainer, pl_module),
+        )
+        self._used_up |= exhausted(remedy, settings, max_point_factor=self.max_point_factor)
+        self._change(trainer, pl_module, settings, optimizer_anew=settings != self.settings)
         self._stage_start = self.num_gradients
         self._note(trainer, remedy.value, decision.reason, path)
+
+    def _leave_minimum(self, pl_module: L.LightningModule) -> None:
+        """Take the weights of before L-BFGS settled in a minimum that does not solve the problem."""
+        path, self._before_settling = self._before_settling, None
+        stored = None if path is None else stored_training(path)
+        if stored is not None:
+            pl_module.load_state_dict(stored["state_dict"])
 
     def _change(
         self, trainer: L.Trainer, pl_module: L.LightningModule, settings: GuidedSettings, *, optimizer_anew: bool
     ) -> None:
         other_optimizer = settings.optimizer != self.settings.optimizer
         other_points = (settings.factor, settings.draw) != (self.settings.factor, self.settings.draw)
+        other_precision = settings.double != self.settings.double
         self.settings = settings
         apply_to_problem(trainer, pl_module, settings)
+        if other_precision:
+            set_precision(trainer, pl_module, double=settings.double)
         if other_optimizer:
             self._install_optimizer(trainer, pl_module)
         elif optimizer_anew:
@@ -345,44 +355,54 @@ class RegimeGuidedOptimizer(RegimeDetection):
         if other_optimizer or optimizer_anew:
             # The count of products is part of the state that has gone.
             self._products_seen = 0
-        if other_points:
+        if other_points or other_precision:
             self.batches = ProbeBatches(self.num_batches)
         self._earlier_loss = None
 
     def _put_into_effect(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         apply_to_problem(trainer, pl_module, self.settings)
+        if self.settings.double:
+            set_precision(trainer, pl_module, double=True)
         self._install_optimizer(trainer, pl_module)
 
     def _install_optimizer(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._guard = None
         if self.settings.optimizer == "own":
             if self._own is not None:
                 self._own.restore(trainer)
             return
-        use_optimizer(
-            trainer, pl_module, self.quasi_newton if self.settings.optimizer == "quasi_newton" else self.newton
-        )
+        factory = self.quasi_newton if self.settings.optimizer == "quasi_newton" else self.newton
+        self._guard = GuardedStep(use_optimizer(trainer, pl_module, factory))
 
     def _go_back(self, trainer: L.Trainer, pl_module: L.LightningModule, reason: str) -> None:
         trial, self._trial = self._trial, None
         assert trial is not None
-        self._used_up.add(Remedy(trial["remedy"]))
-        path = Path(trial["path"])
-        if not path.is_file():
-            self.warn(f"RegimeGuidedOptimizer cannot go back: {path} is gone", once="gone")
+        self._used_up.add(Remedy(trial.remedy))
+        self._before_settling = None
+        stored = stored_training(trial.path)
+        if stored is None:
+            self.warn(f"RegimeGuidedOptimizer cannot go back: {trial.path} is gone", once="gone")
             return
-        stored = torch.load(path, map_location="cpu", weights_only=False)
         settings = GuidedSettings(**stored["callbacks"][self.state_key]["settings"])
         if settings.conditions is None and self.settings.conditions is not None:
             pl_module.enforce_conditions("soft")  # type: ignore[operator]
         pl_module.load_state_dict(stored["state_dict"])
         self._change(trainer, pl_module, settings, optimizer_anew=True)
-        for optimizer, state in zip(trainer.optimizers, stored["optimizer_states"], strict=True):
-            optimizer.load_state_dict(state)
-            self._products_seen = getattr(optimizer, "num_products", self._products_seen)
-        strategy: Any = trainer.strategy
-        for schedule, state in zip(strategy.lr_scheduler_configs, stored["lr_schedulers"], strict=True):
-            schedule.scheduler.load_state_dict(state)
-        self._note(trainer, "go_back", reason, path)
+        put_back_optimizers(trainer, stored)
+        self._products_seen = next(
+            (optimizer.num_products for optimizer in trainer.optimizers if hasattr(optimizer, "num_products")), 0
+        )
+        self._note(trainer, "go_back", reason, trial.path)
+
+    def _give_up_step(self, trainer: L.Trainer, pl_module: L.LightningModule, reason: str) -> None:
+        """Go back from a step that could not be taken; without a way back, let the own optimizer go on."""
+        optimizer = self.settings.optimizer
+        self.warn(f"RegimeGuidedOptimizer takes {optimizer} back at step {trainer.global_step}: {reason}")
+        self._used_up.add(Remedy(optimizer))
+        if self._trial is not None:
+            self._go_back(trainer, pl_module, reason)
+        if self.settings.optimizer == optimizer:
+            self._change(trainer, pl_module, self.settings.changed(optimizer="own"), optimizer_anew=True)
 
     @property
     def _in_curriculum(self) -> bool:
@@ -397,14 +417,16 @@ class RegimeGuidedOptimizer(RegimeDetection):
         )
         spent = self.num_gradients - self._stage_start
         # One forward pass a step; only quasi-Newton steps are large enough to look after each.
-        if not (self.settings.optimizer != "own" or trainer.global_step % 20 == 0 or schedule.is_over(math.inf, spent)):
+        if not (self.settings.optimizer != "own" or trainer.global_step % 20 == 0 or schedule.is_spent(spent)):
             return
         loss, heldout = self._current_losses(trainer, pl_module)
+        if not math.isfinite(loss) and self._trial is not None:
+            self._go_back(trainer, pl_module, "the loss within the curriculum is not finite")
+            return
         if not schedule.is_over(loss, spent):
             return
         # What is fitted on these points alone is fitted again on others.
-        generalizes = heldout is None or heldout <= _GENERALIZES * self.curriculum_fit
-        ends = generalizes or not self.renew_points or schedule.is_over(math.inf, spent)
+        ends = schedule.generalizes(heldout) or not self.renew_points or schedule.is_spent(spent)
         settings = self.settings.changed(
             stage=self.settings.stage + ends, draw=self.settings.draw + (self.renew_points and not (ends and left == 0))
         )
@@ -423,11 +445,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
             heldout, _ = self._heldout_loss(trainer, pl_module)
         return loss / reference, None if heldout is None else heldout / reference
 
-    def _set_in_groups(self, trainer: L.Trainer, change: Any) -> None:
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                change(group)
-
     def _count_products(self, trainer: L.Trainer) -> None:
         for optimizer in trainer.optimizers:
             products = getattr(optimizer, "num_products", None)
@@ -435,7 +452,7 @@ class RegimeGuidedOptimizer(RegimeDetection):
                 self._product_gradients += _GRADIENTS_PER_PRODUCT * max(products - self._products_seen, 0)
                 self._products_seen = products
 
-    def _note(self, trainer: L.Trainer, what: str, reason: str, path: Path) -> None:
+    def _note(self, trainer: L.Trainer, what: str, reason: str, path: Path | str) -> None:
         self.decisions.append(
             {
                 "global_step": trainer.global_step,
@@ -462,7 +479,9 @@ class RegimeGuidedOptimizer(RegimeDetection):
             "product_gradients": self._product_gradients,
             "products_seen": self._products_seen,
             "earlier_loss": self._earlier_loss,
-            "trial": None if self._trial is None else dict(self._trial),
+            "gradients_before": self._gradients_before,
+            "trial": None if self._trial is None else asdict(self._trial),
+            "before_settling": self._before_settling,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -476,4 +495,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self._product_gradients = state_dict["product_gradients"]
         self._products_seen = state_dict["products_seen"]
         self._earlier_loss = state_dict["earlier_loss"]
-        self._trial = None if state_dict["trial"] is None else dict(state_dict["trial"])
+        self._gradients_before = state_dict["gradients_before"]
+        self._trial = None if state_dict["trial"] is None else Trial(**state_dict["trial"])
+        self._before_settling = state_dict["before_settling"]

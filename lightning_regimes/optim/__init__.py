@@ -25,8 +25,10 @@ from lightning_regimes.optim.matrix_param_groups import (
 from lightning_regimes.optim.muon import Muon
 from lightning_regimes.optim.newton_schulz import newton_schulz
 from lightning_regimes.optim.nncg import NNCG, NNCGStep
+from lightning_regimes.optim.not_finite import NotFiniteError
 from lightning_regimes.optim.nystrom_preconditioner import NystromApproximation, nystrom_approximation
 from lightning_regimes.optim.projected import ProjectedOptimizer, ProjectedSGDFactory
+from lightning_regimes.optim.rescaled_lbfgs import RescaledLBFGS
 from lightning_regimes.optim.rmnp import RMNP
 from lightning_regimes.optim.row_dominance import RowDominance, row_dominance
 from lightning_regimes.optim.row_normalize import row_factors, row_normalize
@@ -55,12 +57,14 @@ __all__ = [
     "MuonFactory",
     "NNCGFactory",
     "NNCGStep",
+    "NotFiniteError",
     "NystromApproximation",
     "OptimizerFactory",
     "ParameterRouting",
     "ProjectedOptimizer",
     "ProjectedSGDFactory",
     "RMNPFactory",
+    "RescaledLBFGS",
     "RoutedParameter",
     "RowDominance",
     "SGDFactory",

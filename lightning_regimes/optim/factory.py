@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_regimes.optim.rescaled_lbfgs import RescaledLBFGS
 from lightning_regimes.optim.staged import AdamThenLBFGS
 
 OptimizerConfiguration: TypeAlias = Optimizer | dict[str, Any]
@@ -116,6 +117,7 @@ class LBFGSFactory(OptimizerFactory):
         tolerance_grad: largest gradient entry at which a step ends.
         tolerance_change: change of parameters or loss at which a step ends.
         line_search: "strong_wolfe", or None for fixed steps of length ``lr``.
+        rescale: whether the loss is scaled so that small values do not end it (:class:`RescaledLBFGS`).
     """
 
     lr: float = 1.0
@@ -125,10 +127,12 @@ class LBFGSFactory(OptimizerFactory):
     tolerance_grad: float = 0.0
     tolerance_change: float = 0.0
     line_search: str | None = "strong_wolfe"
+    rescale: bool = False
 
     def __call__(self, module: nn.Module) -> OptimizerConfiguration:
         """Return L-BFGS."""
-        return torch.optim.LBFGS(
+        kind = RescaledLBFGS if self.rescale else torch.optim.LBFGS
+        return kind(
             trainable_parameters(module),
             lr=self.lr,
             max_iter=self.max_iter,

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_regimes.optim.not_finite import NotFiniteError
 from lightning_regimes.optim.nystrom_preconditioner import NystromApproximation, Product, nystrom_approximation
 from lightning_regimes.optim.truncated_cg import TruncatedSolution, truncated_cg
 
@@ -148,8 +149,8 @@ class NNCG(Optimizer):
                 each trial of the line search.
 
         Raises:
-            ValueError: there is no closure, the gradients have no graph or were there before it, or the loss or its
-                gradient is not finite.
+            NotFiniteError: the loss, its gradient or a product with its Hessian is not finite.
+            ValueError: there is no closure, or the gradients have no graph or were there before it.
         """
         if closure is None:
             raise ValueError("NNCG needs a closure that evaluates the loss and its gradient, got none")
@@ -171,7 +172,7 @@ class NNCG(Optimizer):
         try:
             gradient = self._flat([parameter.grad for parameter in self._parameters])
             if not (math.isfinite(value) and bool(torch.isfinite(gradient).all())):
-                raise ValueError(f"NNCG needs a finite loss and gradient, got a loss of {value:.3g} or its gradient")
+                raise NotFiniteError(f"NNCG needs a finite loss and gradient, got the loss {value:.3g} or its gradient")
             found = self._newton_direction(gradient, group, state)
         finally:
             # A gradient with a graph and its parameter hold each other: only the garbage collector would free them.

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lightning_regimes.optim.not_finite import NotFiniteError
+
 Product: TypeAlias = Callable[[Tensor], Tensor]
 """A symmetric operator as the function that maps a vector (n,) to its product."""
 
@@ -71,7 +73,8 @@ def nystrom_approximation(product: Product, like: Tensor, rank: int, *, seed: in
         seed: of the random subspace, which is the same on every device.
 
     Raises:
-        ValueError: ``rank`` is less than one, or a product is not finite.
+        NotFiniteError: a product is not finite.
+        ValueError: ``rank`` is less than one.
 
     References:
         Z. Frangella, J. A. Tropp, M. Udell, Randomized Nyström preconditioning, SIAM J. Matrix Anal. Appl. 44 (2023),
@@ -87,7 +90,7 @@ def nystrom_approximation(product: Product, like: Tensor, rank: int, *, seed: in
     basis = torch.linalg.qr(normal.to(like)).Q
     image = torch.stack([product(column) for column in basis.T.contiguous()], dim=1)
     if not bool(torch.isfinite(image).all()):
-        raise ValueError("`product` must return finite numbers, got some that are not")
+        raise NotFiniteError("`product` must return finite numbers, got some that are not")
     # The small matrix in float64: rounding in float32 would make a singular one indefinite.
     core = (basis.T.double() @ image.double()).to("cpu")
     values, rotation = torch.linalg.eigh((core + core.T) / 2)
