@@ -12,6 +12,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_regimes.cli import main
+from lightning_regimes.dashboard.workspace import WORKSPACE
 from lightning_regimes.recording import describe, read_records
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -55,6 +56,9 @@ def short(name):
     if name.startswith("llama"):
         options += ["--data.max_bytes=100000", "--data.steps_per_epoch=3", "--data.cache_dir=tokens"]
         options += ["--data.sequence_length=16", "--model.configuration.hidden_size=16"]
+    if name.startswith("autospec"):
+        options += ["--data.steps_per_epoch=3", "--data.batch_size=4", "--data.size=32", "--data.num_validation=4"]
+        options += ["--data.validation=[bcsstk01]"]
     if "cora" in name:
         options += [f"--data.source.folder={GRAPHS}"]
     return [*QUIET, *options]
@@ -67,21 +71,57 @@ def contains(whole, part):
     return whole.rpartition(".")[2] == part if isinstance(part, str) else whole == part
 
 
+KEYS_IN_WANDB: dict[str, set[str]] = {}
+"""What each experiment that has run has logged to W&B."""
+
+
+def run_experiment(name, *options):
+    """Run an experiment shortly, with whatever it needs; return its run directory."""
+    text = (CONFIGS / name).read_text()
+    for needed in re.findall(r"base_checkpoint: runs/(\w+)", text):
+        assert main(["fit", "-c", str(CONFIGS / f"{needed}.yaml"), *short(needed)]) == 0
+    assert main(["fit", "-c", str(CONFIGS / name), *options, *short(name)]) == 0
+    return only_run(name.removesuffix(".yaml"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_and_says_what_to_see(name):
+def test_every_experiment_runs_and_says_what_to_see(name, finished_run):
     if "cora" in name and not GRAPHS.is_dir():
         pytest.skip("REGIMES_TEST_DATA names no folder with graphs")
     text = (CONFIGS / name).read_text()
     assert text.startswith("#")
     assert "What to see:" in text
-    for needed in re.findall(r"base_checkpoint: runs/(\w+)", text):
-        assert main(["fit", "-c", str(CONFIGS / f"{needed}.yaml"), *short(needed)]) == 0
-    assert main(["fit", "-c", str(CONFIGS / name), *short(name)]) == 0
-    run = only_run(name.removesuffix(".yaml"))
+    run = run_experiment(name)
+    KEYS_IN_WANDB[name] = keys_in_wandb(run, finished_run)
     diagnostics = {record.diagnostic for record in read_records(run)}
     assert "regime" in diagnostics
     assert (run / "report.html").is_file()
+
+
+def keys_in_wandb(run, finished_run):
+    (file,) = run.glob("wandb/offline-run-*/*.wandb")
+    return {key for row in finished_run(file).history for key in row}
+
+
+@pytest.mark.slow
+def test_every_panel_of_the_workspace_shows_what_a_shipped_configuration_records(finished_run):
+    keys = set()
+    for name in (
+        "pinn_convection.yaml",
+        "suspicious_alignment.yaml",
+        "gnn_kces.yaml",
+        "irno_navier_stokes.yaml",
+        "layer_balancing.yaml",
+    ):
+        if name not in KEYS_IN_WANDB:
+            KEYS_IN_WANDB[name] = keys_in_wandb(run_experiment(name), finished_run)
+        keys |= KEYS_IN_WANDB[name]
+    overlays = [f"-c={CONFIGS / 'diagnostics' / name}.yaml" for name in ("heavy_tail", "spectrum_density")]
+    keys |= keys_in_wandb(run_experiment("digits_landscape.yaml", *overlays), finished_run)
+    for section in WORKSPACE:
+        for panel in section.panels:
+            assert panel.lacks(keys) == (), panel.title
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lightning_regimes.command.sweep_cell import RunCell
+from lightning_regimes.command.sweep_pair import CompareSeeds
 from lightning_regimes.sweep import Engine, LocalEngine, RayEngine, SweepSpecification, run_sweep
 from lightning_regimes.sweep.recorded_sweep import RecordedSweep, describe_sweep
 
@@ -63,12 +64,13 @@ def sweep(options: argparse.Namespace, *, console: Console | None = None) -> int
         return 0
     directory = options.directory or Path("runs", "sweeps", options.config.stem)
     trials = specification.trials()
+    pairs = specification.seed_pairs()
     engine = _engine(options, console)
-    with _progress(console, specification.name) as (start, advance):
+    with _progress(console, specification.name) as (start, advance, compare):
 
         def begin(done: int, total: int) -> None:
             # Not before: another process may hold the directory.
-            describe_sweep(specification, trials, directory)
+            describe_sweep(specification, trials, directory, pairs=pairs)
             start(done, total)
 
         try:
@@ -82,22 +84,35 @@ def sweep(options: argparse.Namespace, *, console: Console | None = None) -> int
                 on_start=begin,
                 on_row=advance,
             )
+            runs = {row["key"]: row["run"] for row in RecordedSweep(directory).finished}
+            run_sweep(
+                [pair for pair in pairs if pair.first.key in runs and pair.second.key in runs],
+                directory,
+                function=CompareSeeds(directory.resolve(), runs),
+                engine=engine,
+                retry_failed=options.retry_failed,
+                on_start=compare,
+                on_row=advance,
+            )
         except KeyboardInterrupt:
             console.print("Interrupted; the same command goes on with what is missing.")
             raise
     recorded = RecordedSweep(directory)
-    for row in recorded.failed:
+    for row in (*recorded.failed, *recorded.failed_pairs):
         console.print(f"[red]failed[/]  {_parameters(row)}: {row['error']}", soft_wrap=True, highlight=False)
     if not recorded.finished:
         return 1
     write_results(recorded, console=console, wandb=not options.no_wandb)
-    return 1 if recorded.failed else 0
+    return 1 if recorded.failed or recorded.failed_pairs else 0
 
 
 def write_results(recorded: RecordedSweep, *, console: Console, wandb: bool) -> None:
-    """Write what a sweep found beside its table: CSV, figure, report, journal; and log it."""
+    """Write what a sweep found beside its table: CSV, figure, report, journal; and log it.
+
+    A sweep that is the same as it was is neither journalled nor logged again.
+    """
     from lightning_regimes.dashboard import write_report
-    from lightning_regimes.recording import Journal
+    from lightning_regimes.recording import Journal, has_records, read_records
     from lightning_regimes.recording.journal import RECORDS_DIRECTORY
     from lightning_regimes.sweep.phase_diagram_record import phase_diagram_record
 
@@ -113,10 +128,13 @@ def write_results(recorded: RecordedSweep, *, console: Console, wandb: bool) -> 
         console.print(
             f"{name + ': ' if name else ''}{', '.join(f'{count} {label}' for label, count in shares.items())}"
         )
-        records.append(phase_diagram_record(diagram, num_failed=len(recorded.failed), seconds=seconds))
-    for record in records:
+        records.append(phase_diagram_record(diagram, name=name, num_failed=len(recorded.failed), seconds=seconds))
+    known = read_records(recorded.directory) if has_records(recorded.directory) else []
+    said = [(record.scalars, record.context) for record in known]
+    new = [record for record in records if (record.scalars, record.context) not in said]
+    for record in new:
         Journal(recorded.directory / RECORDS_DIRECTORY).append(record)
-    if wandb:
+    if wandb and (new or not (recorded.directory / "wandb").is_dir()):
         _log(recorded, records)
     written.insert(0, write_report([recorded.directory]))
     for path in written:
@@ -142,7 +160,7 @@ def _engine(options: argparse.Namespace, console: Console) -> Engine:
 
 
 @contextlib.contextmanager
-def _progress(console: Console, name: str) -> Iterator[tuple[Any, Any]]:
+def _progress(console: Console, name: str) -> Iterator[tuple[Any, Any, Any]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -160,12 +178,16 @@ def _progress(console: Console, name: str) -> Iterator[tuple[Any, Any]]:
         def start(done: int, total: int) -> None:
             progress.update(task, total=total, completed=done)
 
+        def compare(done: int, total: int) -> None:
+            if total:
+                progress.update(task, description="pairs of seeds", total=total, completed=done)
+
         def advance(row: Row) -> None:
             nonlocal failed
             failed += row["status"] == "failed"
             progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
 
-        yield start, advance
+        yield start, advance, compare
 
 
 def _parameters(row: Row) -> str:

@@ -45,7 +45,7 @@ class RunCell:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         start, start_of_computing = time.perf_counter(), time.process_time()
-        with _console_to(folder / "output.txt"):
+        with console_to(folder / "output.txt"):
             command = Command([*trial.command, f"--trainer.default_root_dir={folder}"])
             command.run()
         try:
@@ -59,13 +59,14 @@ class RunCell:
             "run": os.fspath(command.run_directory.relative_to(self.directory)),
             "values": {key: last.value for key, last in run.last.items()},
             "thresholds": (verdict.context.get("thresholds") or {}) if verdict else {},
-            "versions": _versions(),
+            "versions": versions(),
             "seconds": time.perf_counter() - start,
             "processor_seconds": time.process_time() - start_of_computing,
         }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions that a row names."""
     import lightning
     import torch
 
@@ -80,7 +81,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _console_to(path: Path) -> Iterator[None]:
+def console_to(path: Path) -> Iterator[None]:
     """Write what a training says into a file: the console is that of the sweep."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities")]
     levels = [logger.level for logger in loggers]

@@ -37,6 +37,10 @@ def phase_diagram_panel(diagram: PhaseDiagram, name: str = "") -> Panel:
         if row["label"]:
             counts[_displayed(row["label"])] += 1
     said = ", ".join(f"{count} cells {label}" for label, count in counts.items() if count)
+    phases = (
+        " Phases compare two seeds of a cell: I and II are sharp, III and IV flat; in I and III a barrier separates "
+        "the seeds, in II and IV none does; in IV-B their outputs are alike."
+    )
     return Panel(
         title="Phase diagram" + (f": {name}" if name else ""),
         reading=(
@@ -44,6 +48,7 @@ def phase_diagram_panel(diagram: PhaseDiagram, name: str = "") -> Panel:
             "training loss is too high, beyond the dashed line the error is; both are drawn straight between cells, on "
             "a logarithmic scale, and thin lines show where they lie with thresholds 20 % lower and higher. "
             "Triangles mark cells in which the curvature says the opposite of the regime."
+            + (phases if diagram.has_phases else "")
         ),
         pictures=((diagram.figure(colours=colours), f"Regimes and measured quantities over the axes: {said}."),),
     )
@@ -82,7 +87,7 @@ def failures_table(sweep: RecordedSweep) -> str:
     body = [
         f"<tr><td>{html.escape(', '.join(f'{name}={value}' for name, value in row['parameters'].items()))}</td>"
         f'<td class="meaning">{html.escape(str(row["error"]))}</td></tr>'
-        for row in sweep.failed
+        for row in (*sweep.failed, *sweep.failed_pairs)
     ]
     return _table(["cell", "error"], body) if body else ""
 
@@ -92,6 +97,7 @@ def progress_text(sweep: RecordedSweep) -> str:
     seconds = sum(row.get("seconds", 0.0) for row in sweep.finished)
     text = f"{len(sweep.finished)} of {sweep.num_cells} cells finished"
     text += f", {len(sweep.failed)} failed" if sweep.failed else ""
+    text += f", {len(sweep.pairs)} pairs of seeds compared" if sweep.pairs else ""
     return f"{text}; {short(float(round(seconds)))} s of training"
 
 

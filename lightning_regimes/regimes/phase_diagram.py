@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lightning_regimes.regimes.classification import Regime, RegimeThresholds, classify
 from lightning_regimes.regimes.deceptive_curvature import deceptive_flatness, deceptive_sharpness
-from lightning_regimes.regimes.load_temperature_phases import load_temperature_phases
+from lightning_regimes.regimes.load_temperature_phases import LoadTemperaturePhase, load_temperature_phases
 from lightning_regimes.regimes.phase_boundary import PhaseBoundary, axis_positions, phase_boundary
 from lightning_regimes.regimes.rank_correlation import RankCorrelation, number, rank_correlation
 
@@ -34,8 +34,10 @@ TRACE = "hessian/trace"
 SMAD = "landscape/smad_merge_tree"
 CONNECTIVITY = "connectivity/mode_connectivity"
 SIMILARITY = "similarity/cka_mean"
+SIMILARITY_OF_OUTPUTS = "similarity/cka_output"
+REFERENCE_LOSS = "regime/reference_loss"
 
-MAPPED = (LOSS, ERROR, HELDOUT, CURVATURE, TRACE, SMAD, CONNECTIVITY, SIMILARITY)
+MAPPED = (LOSS, ERROR, HELDOUT, CURVATURE, TRACE, SMAD, CONNECTIVITY, SIMILARITY, SIMILARITY_OF_OUTPUTS)
 """The quantities of a phase diagram, as far as the runs recorded them."""
 
 _EVIDENCE = (LOSS, ERROR, HELDOUT)
@@ -205,8 +207,16 @@ class PhaseDiagram:
         """Return which cells fail though as flat as well-trained ones."""
         return deceptive_flatness(self.labels, self.mean(CURVATURE))
 
+    @property
+    def has_phases(self) -> bool:
+        """Whether the runs recorded what the phases of load and temperature are made of."""
+        return CONNECTIVITY in self.quantities and bool(np.any(self.mean(CURVATURE) > 0))
+
     def load_temperature_phases(self, *, curvature: str = CURVATURE, **options: float) -> npt.NDArray[np.int64]:
         """Return the phases of load and temperature, which compare the solutions of two seeds.
+
+        Mode connectivity counts in units of the reference loss where the runs recorded that, and solutions are alike
+        by their outputs where these were compared, otherwise by the mean over the layers.
 
         Args:
             curvature: key of what counts as sharp.
@@ -217,8 +227,11 @@ class PhaseDiagram:
         """
         if CONNECTIVITY not in self.quantities:
             raise ValueError(f"the phases of load and temperature need {CONNECTIVITY!r} between seeds in the rows.")
-        similarity = self.mean(SIMILARITY) if SIMILARITY in self.quantities else None
-        return load_temperature_phases(self.mean(curvature), self.mean(CONNECTIVITY), similarity, **options)
+        compared = [key for key in (SIMILARITY_OF_OUTPUTS, SIMILARITY) if key in self.quantities]
+        similarity = self.mean(compared[0]) if compared else None
+        reference = self.mean(REFERENCE_LOSS)
+        connectivity = self.mean(CONNECTIVITY) / np.where(np.isnan(reference), 1.0, reference)
+        return load_temperature_phases(self.mean(curvature), connectivity, similarity, **options)
 
     # ------------------------------------------------------------------ output
 
@@ -226,6 +239,7 @@ class PhaseDiagram:
         """Return one row a cell: both parameters, how many runs, the regime and the averages."""
         means = {key: self.mean(key) for key in self.quantities}
         flags = {"deceptive_sharpness": self.deceptive_sharpness(), "deceptive_flatness": self.deceptive_flatness()}
+        phases = self.load_temperature_phases() if self.has_phases else None
         found = []
         for i, j in sorted(self._cells):
             label = int(self.labels[i, j])
@@ -233,6 +247,8 @@ class PhaseDiagram:
             row |= {"runs": len(self.runs(i, j)), "label": Regime(label).name if label >= 0 else None}
             row |= {"agreement": float(self.agreement[i, j])}
             row |= {key: float(values[i, j]) for key, values in means.items()}
+            if phases is not None:
+                row["phase"] = LoadTemperaturePhase(phases[i, j]).name if phases[i, j] >= 0 else None
             row |= {name: bool(flag[i, j]) for name, flag in flags.items()}
             found.append(row)
         return found

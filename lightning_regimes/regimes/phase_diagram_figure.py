@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_regimes.regimes.classification import Regime
+from lightning_regimes.regimes.load_temperature_phases import LoadTemperaturePhase
 from lightning_regimes.regimes.phase_boundary import PhaseBoundary, axis_positions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ TITLES = {
     "landscape/smad_merge_tree": "SMAD of the landscape",
     "connectivity/mode_connectivity": "mode connectivity between seeds",
     "similarity/cka_mean": "similarity between seeds (CKA)",
+    "similarity/cka_output": "similarity of outputs between seeds (CKA)",
 }
 """The maps by the keys of what they show."""
 
@@ -43,12 +45,14 @@ class PhaseDiagramColours:
         ink: for boundaries and what is written.
         halo: around boundaries, to set them off from the map.
         regimes: of the regimes in their order.
+        phases: of the phases of load and temperature in their order.
         map: name of the colour map of quantities, uniform to the eye.
     """
 
     ink: str = "#1b1f24"
     halo: str = "#ffffff"
-    regimes: tuple[str, str, str, str, str] = ("#1a7f4b", "#b86a00", "#7a3fc4", "#47637e", "#c22f3d")
+    regimes: tuple[str, str, str, str, str] = ("#1a7f4b", "#9f5b00", "#7a3fc4", "#47637e", "#c22f3d")
+    phases: tuple[str, str, str, str, str] = ("#c22f3d", "#9f5b00", "#7a3fc4", "#3b7dc4", "#1a7f4b")
     map: str = "viridis"
 
 
@@ -64,14 +68,17 @@ def draw_phase_diagram(
 
     colours = colours or PhaseDiagramColours()
     shown = list(diagram.quantities if keys is None else keys)
-    columns = min(columns, 1 + len(shown))
-    rows = -(-(1 + len(shown)) // columns)
+    num_panels = 1 + len(shown) + diagram.has_phases
+    columns = min(columns, num_panels)
+    rows = -(-num_panels // columns)
     figure = Figure(figsize=(4.1 * columns, 3.4 * rows), dpi=150, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     draw_regimes(grid[0], diagram, colours=colours)
-    for axes, key in zip(grid[1:], shown, strict=False):
+    for axes, key in zip(grid[1 + diagram.has_phases :], shown, strict=False):
         draw_map(axes, diagram, key, colours=colours)
-    for axes in grid[1 + len(shown) :]:
+    if diagram.has_phases:
+        draw_phases(grid[1], diagram, colours=colours)
+    for axes in grid[num_panels:]:
         axes.remove()
     return figure
 
@@ -116,6 +123,23 @@ def draw_regimes(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColo
         frameon=False,
         fontsize="small",
     )
+
+
+def draw_phases(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColours) -> None:
+    """Draw each cell in the colour of its phase of load and temperature, and name it."""
+    from matplotlib.colors import to_rgba
+
+    phases = diagram.load_temperature_phases()
+    picture = np.zeros((*diagram.shape, 4))
+    x, y = _positions(diagram)
+    for i, j in np.ndindex(diagram.shape):
+        if phases[i, j] >= 0:
+            picture[i, j] = to_rgba(colours.phases[phases[i, j]], alpha=0.6)
+            name = LoadTemperaturePhase(int(phases[i, j])).name.replace("_", "-")
+            axes.text(float(x[j]), float(y[i]), name, ha="center", va="center", fontsize="small", color=colours.ink)
+    cells = axes.pcolormesh(_edges(x), _edges(y), np.zeros(diagram.shape))
+    cells.set(array=None, facecolor=picture.reshape(-1, 4))
+    _frame(axes, diagram, "phase of load and temperature", colours)
 
 
 def draw_map(axes: Axes, diagram: PhaseDiagram, key: str, *, colours: PhaseDiagramColours) -> None:

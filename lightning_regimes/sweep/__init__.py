@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_regimes.sweep.parameter_space import Parameter
     from lightning_regimes.sweep.ray_engine import RayEngine
     from lightning_regimes.sweep.recorded_sweep import RecordedSweep
+    from lightning_regimes.sweep.seed_pair import SeedComparison, SeedPair, seed_pairs
     from lightning_regimes.sweep.specification import SweepSpecification
     from lightning_regimes.sweep.trial import Trial
 
@@ -26,9 +27,12 @@ _SUBMODULES = {
     "RayEngine": "ray_engine",
     "RecordedSweep": "recorded_sweep",
     "Result": "engine",
+    "SeedComparison": "seed_pair",
+    "SeedPair": "seed_pair",
     "SweepSpecification": "specification",
     "Trial": "trial",
     "run_sweep": "execution",
+    "seed_pairs": "seed_pair",
 }
 
 __all__ = [
@@ -40,9 +44,12 @@ __all__ = [
     "RayEngine",
     "RecordedSweep",
     "Result",
+    "SeedComparison",
+    "SeedPair",
     "SweepSpecification",
     "Trial",
     "run_sweep",
+    "seed_pairs",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _SUBMODULES)

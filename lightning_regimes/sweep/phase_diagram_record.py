@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def phase_diagram_record(diagram: PhaseDiagram, *, num_failed: int = 0, seconds: float = 0.0) -> Record:
+def phase_diagram_record(diagram: PhaseDiagram, *, name: str = "", num_failed: int = 0, seconds: float = 0.0) -> Record:
     """Return the cells as a table, the correlations as another, the maps as a picture, and the shares of the regimes.
 
     Args:
         diagram: of the cells that finished.
+        name: what tells it from other diagrams of the same sweep.
         num_failed: cells that didn't.
         seconds: time of all cells together.
     """
@@ -53,5 +54,5 @@ def phase_diagram_record(diagram: PhaseDiagram, *, num_failed: int = 0, seconds:
         scalars=scalars,
         tables=tables,
         figures={"phase_diagram/maps": draw},
-        context={"x": diagram.x, "y": diagram.y, "seed": diagram.seed},
+        context={"x": diagram.x, "y": diagram.y, "seed": diagram.seed, "name": name},
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lightning_regimes.sweep.execution import FAILED, FINISHED
@@ -43,6 +44,7 @@ class RecordedSweep:
         self._keys: list[str] = description["keys"]
         rows = Ledger(directory).rows()
         self.rows: list[Row] = [rows[key] for key in self._keys if key in rows]
+        self._pairs: list[Row] = [rows[key] for key in description.get("pairs", ()) if key in rows]
 
     @property
     def num_cells(self) -> int:
@@ -59,6 +61,16 @@ class RecordedSweep:
         """The rows of the cells that didn't."""
         return [row for row in self.rows if row["status"] == FAILED]
 
+    @property
+    def pairs(self) -> list[Row]:
+        """The rows of the comparisons of two seeds that ended well."""
+        return [row for row in self._pairs if row["status"] == FINISHED]
+
+    @property
+    def failed_pairs(self) -> list[Row]:
+        """The rows of the comparisons that didn't."""
+        return [row for row in self._pairs if row["status"] == FAILED]
+
     def diagrams(self) -> dict[str, PhaseDiagram]:
         """Return the phase diagrams of the finished cells, one for each combination of further parameters.
 
@@ -74,7 +86,7 @@ class RecordedSweep:
         for name, rows in groups.items():
             limits: dict[str, float] = next((row["thresholds"] for row in rows if row.get("thresholds")), {})
             diagrams[name] = PhaseDiagram(
-                [tidy(row) for row in rows],
+                [{**tidy(row), **self._of_pairs(row["key"])} for row in rows],
                 x=self.x,
                 y=self.y,
                 seed=self.seed,
@@ -82,14 +94,26 @@ class RecordedSweep:
             )
         return diagrams
 
+    def _of_pairs(self, key: str) -> dict[str, float]:
+        """What comparisons with other seeds found about a run, averaged: the mean over a cell is that of its pairs."""
+        values = [tidy(pair) for pair in self.pairs if key in pair["pair"]]
+        keys = sorted({name for pair in self.pairs if key in pair["pair"] for name in pair["values"]})
+        return {name: fmean(entry[name] for entry in values if name in entry) for name in keys}
+
     def _further(self, row: Row) -> str:
         parameters = {k: v for k, v in row["parameters"].items() if k not in (self.x, self.y, self.seed)}
         varied = {k: v for k, v in parameters.items() if any(r["parameters"].get(k) != v for r in self.finished)}
         return ", ".join(f"{name} = {value}" for name, value in varied.items())
 
 
-def describe_sweep(specification: SweepSpecification, trials: list[Trial], directory: str | os.PathLike[str]) -> None:
-    """Write down what the cells of a directory are, so that a report needs no other file."""
+def describe_sweep(
+    specification: SweepSpecification,
+    trials: Sequence[Trial],
+    directory: str | os.PathLike[str],
+    *,
+    pairs: Sequence[Trial] = (),
+) -> None:
+    """Write down what the cells and pairs of a directory are, so that a report needs no other file."""
     path = Path(directory) / DESCRIPTION_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     description = {
@@ -98,6 +122,7 @@ def describe_sweep(specification: SweepSpecification, trials: list[Trial], direc
         "y": specification.y,
         "seed": specification.seed,
         "keys": [trial.key for trial in trials],
+        "pairs": [pair.key for pair in pairs],
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -117,9 +142,11 @@ def tidy(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _axis_value(value: Any) -> Any:
-    """A value that can stand at an axis: the number of ``[64]``, the name of what is no number."""
+    """A value that can stand at an axis: the number of ``[64]``, the name of what is no number or of a file."""
     if isinstance(value, list) and len(value) == 1:
         return value[0]
+    if isinstance(value, str) and Path(value).suffix in (".yaml", ".yml"):
+        return Path(value).stem
     return str(value) if isinstance(value, list | dict) else value
 
 

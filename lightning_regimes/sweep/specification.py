@@ -14,12 +14,13 @@ import numpy as np
 import yaml
 
 from lightning_regimes.sweep.parameter_space import Parameter
-from lightning_regimes.sweep.trial import Trial
+from lightning_regimes.sweep.seed_pair import SeedComparison, SeedPair, seed_pairs
+from lightning_regimes.sweep.trial import CONFIGURATION, Trial
 
 SECTION = "phase_diagram"
 """The key that W&B has no meaning for."""
 
-_SECTION_KEYS = ("x", "y", "seed", "arguments", "random_state")
+_SECTION_KEYS = ("x", "y", "seed", "seed_pairs", "arguments", "random_state")
 _SEED = "seed_everything"
 _CONFIGURATION_OPTIONS = ("-c", "--config")
 # A cell writes its records and one row; what a person would watch is left out.
@@ -45,6 +46,7 @@ class SweepSpecification:
         seed: parameter that repeats a cell, if there is one.
         num_trials: number of random trials.
         random_state: of the random trials.
+        comparison: how the solutions of two seeds of a cell are compared; None for not at all.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class SweepSpecification:
     seed: str | None
     num_trials: int = 0
     random_state: int = 0
+    comparison: SeedComparison | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> SweepSpecification:
@@ -64,6 +67,7 @@ class SweepSpecification:
 
         ``command`` is what W&B's agent runs: ``lightning-regimes fit -c BASE [-c OVERLAY] [OPTIONS] ${args}``. Its
         configuration files are looked for from the current directory, then from the folders above the sweep's file.
+        A parameter named ``config`` has such files as its values.
 
         Raises:
             FileNotFoundError: the file or a configuration file of the command isn't there.
@@ -98,6 +102,7 @@ class SweepSpecification:
             seed=seed,
             num_trials=num_trials,
             random_state=int(section.get("random_state", 0)),
+            comparison=_comparison(section, seed, parameters),
         )
 
     def trials(self) -> list[Trial]:
@@ -106,8 +111,18 @@ class SweepSpecification:
         found: dict[str, Trial] = {}
         for parameters in self._combinations():
             trial = Trial(parameters, self.arguments, content)
+            if CONFIGURATION in parameters:
+                file = str(_find(str(parameters[CONFIGURATION]), self.path))
+                arguments = (*self.arguments, "-c", file)
+                trial = Trial(parameters, arguments, _content(arguments))
             found.setdefault(trial.key, trial)
         return list(found.values())
+
+    def seed_pairs(self) -> list[SeedPair]:
+        """Return the comparisons of seeds, none where the sweep asks for none."""
+        if self.comparison is None or self.seed is None:
+            return []
+        return seed_pairs(self.trials(), self.seed, self.comparison)
 
     def _combinations(self) -> list[dict[str, Any]]:
         names = [parameter.name for parameter in self.parameters]
@@ -136,6 +151,14 @@ def _axes(section: Mapping[str, Any], parameters: Sequence[Parameter]) -> tuple[
         raise ValueError("a phase diagram needs a parameter with several values besides the seed.")
     y = section.get("y") or next((name for name in varied if name != x), None)
     return x, y, seed
+
+
+def _comparison(section: Mapping[str, Any], seed: str | None, parameters: Sequence[Parameter]) -> SeedComparison | None:
+    if "seed_pairs" not in section:
+        return None
+    if not any(parameter.name == seed and len(parameter.values) > 1 for parameter in parameters):
+        raise ValueError("`phase_diagram.seed_pairs` needs a `seed` with at least two values.")
+    return SeedComparison.from_mapping(section["seed_pairs"] or {})
 
 
 def _arguments(command: Any, path: Path) -> list[str]:

@@ -62,6 +62,27 @@ def test_line_over_the_ring_has_its_closed_form():
     assert len(result.training_losses) == 0
 
 
+@given(height=st.floats(0.01, 100), tilt=st.floats(-0.4, 0.4))
+@settings(max_examples=30, deadline=None)
+def test_a_barrier_is_seen_that_the_smallest_deviation_misses(height, tilt):
+    # Two wells at ±1 whose losses differ by `tilt · height`, and a hill at 0 between them.
+    def wells(module, batch):
+        x = module.place[0]
+        return height * ((x**2 - 1) ** 2 + tilt * (1 + x) ** 2 / 4)
+
+    result = mode_connectivity(LossProbe(Point(-1.0, 0.0), [None], loss=wells), Point(1.0, 0.0))
+    hill, ends = height * (1 + tilt / 4), height * tilt / 2
+    # The place of the largest deviation is the hill, the grid's own or one beside it.
+    assert result.value <= -(hill - ends) + 1e-12 * height
+    assert result.value == pytest.approx(-(hill - ends), rel=0.02)
+    assert result.barrier == -result.value
+    # Where the curve differs least from the mean of its ends, it tells nothing of the hill: at the ends themselves
+    # the difference is half that of their losses, and 0 where they are equal.
+    smallest = np.abs(result.losses - result.losses[[0, -1]].mean()).min()
+    assert smallest <= abs(result.losses[0] - result.losses[-1]) / 2 + 1e-12 * height
+    assert abs(result.value) > 3 * smallest
+
+
 def test_sign_is_positive_for_a_path_below_its_ends():
     probe = LossProbe(Point(-2.0, 0.0), [None], loss=lambda module, batch: module.place.square().sum())
     result = mode_connectivity(probe, Point(1.0, 0.0), points=4)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.special import expit, logit
 
@@ -83,6 +85,22 @@ def test_loss_of_the_trivial_predictor(problem: Problem, term: str, expected: fl
     assert losses.pop(term) == pytest.approx(expected, rel=1e-3)
     assert sum(losses.values()) == 0
     assert problem.residual(zero, problem.points(64, sobol_sampler(0))).abs().max() == 0
+
+
+@given(c=st.floats(0.1, 5.0), beta=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_wave_solves_its_equation_at_every_speed(c: float, beta: int) -> None:
+    problem = Wave(c=c, beta=beta)
+    points = problem.points(64, sobol_sampler(1))
+    # Both second derivatives are as large as ½ (cβπ)², of which rounding leaves a few units in the last place.
+    rounding = 1e-14 * (1 + (c * beta * math.pi) ** 2)
+    assert problem.residual(problem.solution, points).abs().max() < rounding
+    for condition in problem.conditions:
+        residual = condition.residual(problem.solution, condition.sample(64, sobol_sampler(2)))
+        assert residual.abs().max() < rounding, condition.name
+    # Its own speed only: another one leaves a residual of the order of the difference of the squares.
+    other = Wave(c=1.1 * c, beta=beta).residual(problem.solution, points).abs().max()
+    assert other > 0.1 * c**2
 
 
 def test_wave_speed_enters_squared() -> None:

@@ -10,7 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_regimes.command.training import TrainingCommand
 from lightning_regimes.sweep import Parameter, SweepSpecification, Trial
+from lightning_regimes.sweep.recorded_sweep import tidy
 
 SWEEPS = sorted((Path(__file__).parents[2] / "configs" / "sweeps").glob("*.yaml"))
 BASE = {"model": {"class_path": "PINN"}}
@@ -85,6 +87,31 @@ def test_key_is_that_of_the_content(tmp_path):
     assert not set(keys) & {trial.key for trial in SweepSpecification.read(elsewhere).trials()}
     more = written(tmp_path / "a", parameters={"model.problem.beta": {"values": [1, 30]}})
     assert not set(keys) & {trial.key for trial in SweepSpecification.read(more).trials()}
+
+
+def test_configuration_files_can_be_an_axis(tmp_path):
+    parameters = {"config": {"values": ["one.yaml", "two.yaml"]}, "model.problem.beta": {"values": [1, 30]}}
+    path = written(tmp_path, parameters=parameters)
+    (tmp_path / "one.yaml").write_text("trainer: {max_steps: 1}\n")
+    (tmp_path / "two.yaml").write_text("trainer: {max_steps: 2}\n")
+    specification = SweepSpecification.read(path)
+    trials = specification.trials()
+    assert specification.x == "config"
+    assert trials[0].parameters == {"config": "one.yaml", "model.problem.beta": 1}
+    # After the files and options of the command, before the other parameters.
+    assert trials[0].command[-3:] == ["-c", str(tmp_path / "one.yaml"), "--model.problem.beta=1"]
+    keys = [trial.key for trial in trials]
+    assert len(set(keys)) == 4
+    # A cell is known by what its file holds.
+    (tmp_path / "two.yaml").write_text("trainer: {max_steps: 3}\n")
+    again = [trial.key for trial in SweepSpecification.read(path).trials()]
+    assert again[:2] == keys[:2]
+    assert not set(again[2:]) & set(keys)
+    (tmp_path / "two.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"'two\.yaml'"):
+        SweepSpecification.read(path).trials()
+    row = {"parameters": {"config": "cells/augmented_lagrangian.yaml"}}
+    assert tidy(row)["config"] == "augmented_lagrangian"
 
 
 def test_random_trials_are_the_same_each_time_and_a_longer_sweep_starts_with_a_shorter_one(tmp_path):
@@ -174,3 +201,14 @@ def test_every_shipped_sweep_can_be_read_and_says_what_to_see(path):
     trials = specification.trials()
     assert len(trials) >= 8
     assert all(trial.arguments[0] == "fit" for trial in trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_cells_of_every_shipped_sweep_can_be_built(path, tmp_path, monkeypatch):
+    trials = SweepSpecification.read(path).trials()
+    monkeypatch.chdir(tmp_path)
+    built = {trial.parameters.get("config"): trial for trial in trials}  # one for each file of an axis of files
+    for trial in built.values():
+        callbacks = TrainingCommand([*trial.command, "--trainer.default_root_dir=runs"]).trainer.callbacks
+        assert "RegimeDetection" in {type(callback).__name__ for callback in callbacks}

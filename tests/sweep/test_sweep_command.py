@@ -97,10 +97,12 @@ def test_a_sweep_leaves_table_figure_report_records_and_a_wandb_run(sweep_file, 
     assert {"phase_diagram/cells", "phase_diagram/maps", "phase_diagram/correlations"} <= logged
     assert "report.html" in capsys.readouterr().out
 
-    # Again: nothing is left to do, and the table stays as it is.
-    before = (directory / LEDGER_FILE).read_bytes()
-    assert main(["sweep", "-c", str(sweep_file), "--directory", "out", "--no-wandb"]) == 0
-    assert (directory / LEDGER_FILE).read_bytes() == before
+    # Again: nothing is left to do, and table, journal and W&B stay as they are.
+    kept = [directory / LEDGER_FILE, directory / "regimes" / "records.jsonl"]
+    before = [path.read_bytes() for path in kept]
+    assert main(["sweep", "-c", str(sweep_file), "--directory", "out"]) == 0
+    assert [path.read_bytes() for path in kept] == before
+    assert len(list(directory.glob("wandb/offline-run-*"))) == 1
     assert main(["report", "out", "-o", "again.html"]) == 0
     assert "Phase diagram" in Path("again.html").read_text()
 
