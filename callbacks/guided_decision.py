@@ -69,7 +69,8 @@ def decide(situation: Situation) -> Decision:
     - diverged: a lower learning rate where the loss has not fallen since the check before;
     - under-trained: L-BFGS once the warm-up is over; when that has settled, or where it cannot be had, a curriculum,
       and an augmented Lagrangian when a better optimizer has settled;
-    - over-trained: more points or data, then weight decay;
+    - over-trained: more points or data, then a curriculum where fresh data is fitted no better than by the trivial
+      predictor, then weight decay;
     - well-trained: L-BFGS once the warm-up is over; when that has settled, more points where the held-out loss is more
       than 3 times the training loss, otherwise float64, and Newton's method where L-BFGS has stalled.
     """
@@ -100,7 +101,12 @@ def _over_trained(situation: Situation) -> list[tuple[Remedy, str]]:
     why = "the data is fitted and fresh data is not"
     if situation.normalized_heldout_loss is not None:
         why += f" (held-out loss / reference loss = {situation.normalized_heldout_loss:.2g})"
-    return [(Remedy.MORE_POINTS, why), (Remedy.WEIGHT_DECAY, why)]
+    due = [(Remedy.MORE_POINTS, why)]
+    heldout = situation.normalized_heldout_loss
+    if heldout is not None and heldout > 1:
+        # No better than the trivial predictor between its points, it has settled in another solution.
+        due.append((Remedy.CURRICULUM, f"{why}, an easier problem first"))
+    return [*due, (Remedy.WEIGHT_DECAY, why)]
 
 
 def _well_trained(situation: Situation) -> list[tuple[Remedy, str]]:

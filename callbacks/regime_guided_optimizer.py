@@ -54,8 +54,8 @@ class RegimeGuidedOptimizer(RegimeDetection):
     - **under-trained**: L-BFGS; where that settles or cannot be had a curriculum, from the weights of before L-BFGS,
       where the module has ``set_difficulty(share)``, and at last an augmented Lagrangian, where it has
       ``enforce_conditions(how)``;
-    - **over-trained**: twice as many points, where the datamodule has ``renew_training_data(factor=, draw=)``, and then
-      weight decay;
+    - **over-trained**: twice as many points, where the datamodule has ``renew_training_data(factor=, draw=)``, then a
+      curriculum where the held-out loss is above that of the trivial predictor, and then weight decay;
     - **well-trained**: L-BFGS; once that has settled, more points where they limit the held-out loss, otherwise
       float64, and Newton steps (NNCG) where L-BFGS has stalled;
     - **diverged**: back to before the last intervention, or half the learning rate where there was none.
@@ -378,7 +378,8 @@ class RegimeGuidedOptimizer(RegimeDetection):
         trial, self._trial = self._trial, None
         assert trial is not None
         self._used_up.add(Remedy(trial.remedy))
-        self._before_settling = None
+        if trial.remedy == Remedy.QUASI_NEWTON:
+            self._before_settling = None
         stored = stored_training(trial.path)
         if stored is None:
             self.warn(f"RegimeGuidedOptimizer cannot go back: {trial.path} is gone", once="gone")

@@ -49,7 +49,7 @@ class SolveTask(SpectralTask):
         self.base = copy.deepcopy(self.engine).requires_grad_(False)
 
     def loss(self, engine: nn.Module, batch: SpectrumBatch, generator: torch.Generator | None = None) -> Tensor:
-        """Return the mean logarithm of the iterations, see :func:`unrolled_cg_loss`."""
+        """Return the mean contraction by an iteration, see :func:`unrolled_cg_loss`."""
         num_steps = _VALIDATION_STEPS
         if generator is not None:
             num_steps = int(torch.randint(self.steps[0], self.steps[1] + 1, (), generator=generator))
@@ -57,7 +57,7 @@ class SolveTask(SpectralTask):
         return unrolled_cg_loss(recurrence, batch.eigenvalues, batch.right_hand_side, batch.upper, num_steps=num_steps)
 
     def trivial_loss(self, batch: SpectrumBatch) -> Tensor:
-        """Return the loss of as many iterations without a preconditioner."""
+        """Return the contraction without a preconditioner."""
         return plain_cg_loss(batch.eigenvalues, batch.right_hand_side, num_steps=_VALIDATION_STEPS)
 
     def measure(self, operator: TensorOperator, vector: Tensor, seed: int) -> dict[str, float]:

@@ -56,6 +56,11 @@ def situation(regime, **changes):
         ),
         (Regime.OVER_TRAINED, {}, Remedy.MORE_POINTS),
         (Regime.OVER_TRAINED, {"used_up": {Remedy.MORE_POINTS}}, Remedy.WEIGHT_DECAY),
+        (
+            Regime.OVER_TRAINED,
+            {"used_up": {Remedy.MORE_POINTS}, "normalized_heldout_loss": 60.0},
+            Remedy.CURRICULUM,
+        ),
         (Regime.OVER_TRAINED, {"available": {Remedy.QUASI_NEWTON}}, None),
         (Regime.WELL_TRAINED, {}, Remedy.QUASI_NEWTON),
         (Regime.WELL_TRAINED, {"optimizer": "quasi_newton"}, Remedy.DOUBLE_PRECISION),
