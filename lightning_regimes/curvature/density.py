@@ -150,8 +150,10 @@ def spectral_density(
     if width is None:
         extent = float(positions.max() - positions.min())
         largest = float(positions.abs().max())
-        if extent <= epsilon * largest:
-            extent = 1.0 if log or largest == 0 else largest
+        # A density on an interval that is no normal number across would be infinite: such a spectrum is null.
+        null = float(torch.finfo(torch.float64).tiny) / epsilon
+        if extent <= max(epsilon * largest, null):
+            extent = 1.0 if log or largest <= null else largest
         width = extent / num_steps
     if isinstance(points, int):
         margin = _MARGIN_IN_WIDTHS * width

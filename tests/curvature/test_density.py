@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -149,6 +149,7 @@ def test_grid_and_width_may_be_given() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12), st.floats(-50, 50), st.integers(-10, 10))
+@example([0.0, 2.225073858507e-311], 0.0, 0)
 def test_shift_and_scale(spectrum: list[float], shift: float, exponent: int) -> None:
     # The nodes follow the operator; the first moment of a diagonal matrix is the same for all vectors of signs.
     scale = 2.0**exponent
