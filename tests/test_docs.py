@@ -35,13 +35,16 @@ FITS = sorted(
         if command.split()[1] == "fit" and not re.search(r"RUN_DIR|…|FOLDER|N\b|OTHER", command)
     }
 )
+# Those of the README and of the configurations' heads have a test already.
+ELSEWHERE = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "configs").glob("*.yaml")])
 
 
 @pytest.mark.slow
 def test_every_fit_command_parses(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert len(FITS) > 10
-    for command in FITS:
+    own = [command for command in FITS if f"{command}\n" not in ELSEWHERE.replace("\\\n", " ")]
+    assert own
+    for command in own:
         assert main([*shlex.split(command)[1:], "--print_config"]) == 0, command
         assert "class_path:" in capsys.readouterr().out
 
