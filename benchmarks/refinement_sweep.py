@@ -38,10 +38,10 @@ from lightning_regimes.pde import NavierStokesFlow
 RESULTS = Path(__file__).with_name("results") / "refinement_sweep.jsonl"
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "adamw": {"optimizer": AdamFactory(lr=2e-3, weight_decay=1e-5)},
+    "adamw": {"optimizer": AdamFactory(lr=2e-3, weight_decay=1e-5), "fixed_point_weight": 0.5},
     "balanced": {"fixed_point_weight": 0.1, "random_steps": (2, 6)},
-    "stable": {"fixed_point_weight": 1.0},
-    "complex": {"random_steps": None},
+    "half": {"fixed_point_weight": 0.5},
+    "complex": {"fixed_point_weight": 0.5, "random_steps": None},
     "amplitude": {"spectral_loss": "amplitude", "fixed_point_weight": 0.01, "random_steps": None},
     "plain": {"spectral_loss": "none", "fixed_point_weight": 0.0, "random_steps": None},
 }

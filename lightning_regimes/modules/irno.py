@@ -104,7 +104,7 @@ class IRNO(L.LightningModule):
         spectral_loss: SpectralKind = "complex",
         spectral_weight: float = 1.0,
         spectral_exponents: tuple[float, float] = (1.0, 2.0),
-        fixed_point_weight: float = 0.5,
+        fixed_point_weight: float = 1.0,
         random_steps: tuple[int, int] | None = (2, 8),
         tolerance: float | None = None,
         optimizer: OptimizerFactory | None = None,
