@@ -82,6 +82,8 @@ class OddExpansion:
         tall = matrix.shape[-2] > matrix.shape[-1]
         wide = (matrix.to(full) / size).reshape(-1, *matrix.shape[-2:])
         wide = wide.mT if tall else wide
+        turned = _prefers_transpose(wide) if wide.shape[-2] == wide.shape[-1] else None
+        wide = wide if turned is None else torch.where(turned, wide.mT, wide)
         first = wide @ wide.mT
         square = first.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
         square = torch.where(square > 0, square, 1)
@@ -95,6 +97,7 @@ class OddExpansion:
             total = gram_form(wide, first, second, self.stages, self.weights, lengths, inner=1 / bound, outer=outer)
         else:
             total = self._iterate(wide / bound, first, second, working) * outer
+        total = total if turned is None else torch.where(turned, total.mT, total)
         return (total.mT if tall else total).reshape(matrix.shape).to(matrix.dtype)
 
     def scalar(self, sigma: Tensor) -> Tensor:
@@ -157,6 +160,17 @@ def _rounds_to_tf32() -> bool:
     # Since torch 2.9 there is a second setting, and who has used it may not ask for the first any more.
     precision = getattr(matmul, "fp32_precision", None)
     return bool(matmul.allow_tf32) if precision is None else precision not in ("none", "ieee")
+
+
+def _prefers_transpose(square: Tensor) -> Tensor:
+    """Return which of square matrices, (b, n, n), are worked on as their transpose, (b, 1, 1).
+
+    It is one of the two, whichever is given, so that a matrix and its transpose take the same products, rounding
+    included, as they do where one side is longer. The larger entries lie towards the last columns then.
+    """
+    squares = square.square()
+    places = torch.arange(square.shape[-1], dtype=square.dtype, device=square.device)
+    return ((squares.sum(-1) - squares.sum(-2)) @ places > 0)[:, None, None]
 
 
 def _is_oblong(shape: Sequence[int]) -> bool:

@@ -150,6 +150,14 @@ def test_it_commutes_with_rotations_and_transposition(seed, gram):
     assert error(expansion(x.mT, gram=gram), expansion(x, gram=gram).mT) <= 1e-6
 
 
+@pytest.mark.parametrize("power", [0.0, 0.125, 0.5])
+@pytest.mark.parametrize("shape", [(32, 32), (256, 256), (3, 40, 40), (20, 50)])
+def test_a_matrix_and_its_transpose_take_the_same_products(shape, power):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    expansion = power_expansion(power)
+    assert torch.equal(expansion(matrix.mT), expansion(matrix).mT)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 10, 12), (2, 3, 30, 8)])
 def test_a_stack_is_its_matrices(shape):
     expansion = power_expansion(0.25)
