@@ -33,7 +33,9 @@ class RegimeDetection(Diagnostic):
       initialization on the first batch;
     - a dimensionless **error**: the module's ``reference_error()``, or the logged metric ``error_metric``;
     - without an error, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
-      ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``.
+      ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``. Its reference is that of
+      the training loss, or the module's ``heldout_trivial_loss()`` where the two losses have different scales, as on
+      segments and on whole trajectories.
 
     Args:
         error_metric: name of a logged metric that is a dimensionless error, such as an error rate or a relative norm.
@@ -131,6 +133,9 @@ class RegimeDetection(Diagnostic):
         heldout, heldout_source = self._heldout_loss(trainer, pl_module)
         steps, losses = self._history.arrays()
         trend = loss_trend(steps, losses)
+        heldout_reference = (
+            reference if heldout is None else self._heldout_reference(pl_module, heldout_source, reference)
+        )
         scalars = {
             "regime/train_loss": loss,
             "regime/reference_loss": reference,
@@ -139,7 +144,7 @@ class RegimeDetection(Diagnostic):
         }
         scalars |= {} if error is None else {"regime/test_error": error}
         if heldout is not None:
-            scalars |= {"regime/heldout_loss": heldout, "regime/normalized_heldout_loss": heldout / reference}
+            scalars |= {"regime/heldout_loss": heldout, "regime/normalized_heldout_loss": heldout / heldout_reference}
         scalars |= {} if trend is None else {"regime/loss_trend": trend}
         context: dict[str, Any] = {
             "loss_source": loss_source,
@@ -157,6 +162,7 @@ class RegimeDetection(Diagnostic):
                 reference_loss=reference,
                 error=error,
                 heldout_loss=heldout,
+                heldout_reference_loss=heldout_reference,
                 loss_trend=trend,
                 thresholds=self.thresholds,
             )
@@ -172,7 +178,9 @@ class RegimeDetection(Diagnostic):
         evidence = [("training loss / reference loss", loss / reference, self.thresholds.fit)]
         evidence += [] if error is None else [("error", error, self.thresholds.error)]
         evidence += (
-            [] if heldout is None else [("held-out loss / reference loss", heldout / reference, self.thresholds.fit)]
+            []
+            if heldout is None
+            else [("held-out loss / reference loss", heldout / heldout_reference, self.thresholds.fit)]
         )
         rows = [(quantity, value, threshold, value <= threshold) for quantity, value, threshold in evidence]
         tables = {"regime/evidence": Table(("quantity", "value", "threshold", "low"), rows)}
@@ -226,6 +234,11 @@ class RegimeDetection(Diagnostic):
             if value is not None:
                 return value, name
         return None, None
+
+    @staticmethod
+    def _heldout_reference(pl_module: L.LightningModule, source: str | None, reference: float) -> float:
+        own = _of_the_module(pl_module, "heldout_trivial_loss") if source == "heldout_loss" else None
+        return reference if own is None else own
 
     def _without_evidence(self, trainer: L.Trainer) -> str:
         reason = (

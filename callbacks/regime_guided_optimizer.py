@@ -443,8 +443,9 @@ class RegimeGuidedOptimizer(RegimeDetection):
             reference, _ = self._reference_loss(probe, pl_module)
             if loss > self.curriculum_fit * reference:
                 return loss / reference, None
-            heldout, _ = self._heldout_loss(trainer, pl_module)
-        return loss / reference, None if heldout is None else heldout / reference
+            heldout, source = self._heldout_loss(trainer, pl_module)
+            heldout_reference = self._heldout_reference(pl_module, source, reference)
+        return loss / reference, None if heldout is None else heldout / heldout_reference
 
     def _count_products(self, trainer: L.Trainer) -> None:
         for optimizer in trainer.optimizers:

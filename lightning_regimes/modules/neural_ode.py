@@ -120,14 +120,26 @@ class NeuralODE(L.LightningModule):
         return self._terms(batch, self.field, adjoint=False)
 
     def trivial_loss(self, batch: Batch) -> Tensor:
-        """Return the loss where nothing moves, the scale on which other losses are read."""
-        terms = self._penalty(batch, torch.zeros_like)
-        terms["data"] = _mean_square(batch["states"][:, :1].expand_as(batch["states"]), batch)
-        return self._total(terms).detach()
+        """Return the loss of a field that is zero, the scale on which other losses are read.
+
+        Over a short segment states stay where they start; over a long trajectory their mean is closer. The smaller loss
+        of the two is the scale.
+        """
+        states = batch["states"]
+        stays = _mean_square(states[:, :1].expand_as(states), batch)
+        mean = _mean_square(states[:, 1:].mean(dim=(0, 1)).expand_as(states), batch)
+        return self._total({**self._penalty(batch, torch.zeros_like), "data": torch.minimum(stays, mean)}).detach()
 
     def heldout_loss(self) -> Tensor | None:
-        """Return the loss on segments that training never sees; None if the datamodule has no ``heldout_batch``."""
+        """Return the loss on whole trajectories of validation; None if the datamodule has no ``rollout_batch``.
+
+        On segments it would say little about rollouts, over which small errors of the velocity add up.
+        """
         return None if self._heldout is None else self._evaluated_loss(self._like_network(self._heldout))
+
+    def heldout_trivial_loss(self) -> Tensor | None:
+        """Return :meth:`trivial_loss` of what :meth:`heldout_loss` looks at."""
+        return None if self._heldout is None else self.trivial_loss(self._like_network(self._heldout))
 
     def reference_error(self) -> Tensor | None:
         """Return ``‖ŷ − y‖₂ / ‖y‖₂`` of whole trajectories from initial states that training never sees.
@@ -145,9 +157,8 @@ class NeuralODE(L.LightningModule):
     def on_fit_start(self) -> None:
         """Take what the datamodule holds out, and say how diagnostics differ from training."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        heldout, rollouts = (getattr(datamodule, name, None) for name in ("heldout_batch", "rollout_batch"))
-        self._heldout = heldout() if callable(heldout) else None
-        self._rollouts = rollouts() if callable(rollouts) else None
+        rollouts = getattr(datamodule, "rollout_batch", None)
+        self._heldout, self._rollouts = (rollouts("val"), rollouts("test")) if callable(rollouts) else (None, None)
         if self.solver.adjoint:
             rank_zero_info(
                 "NeuralODE trains by the adjoint equation; diagnostics differentiate through the solver instead, as "

@@ -95,13 +95,14 @@ def classify(
     reference_loss: float,
     error: float | None = None,
     heldout_loss: float | None = None,
+    heldout_reference_loss: float | None = None,
     loss_trend: float | None = None,
     thresholds: RegimeThresholds | None = None,
 ) -> RegimeReport:
     r"""Return the regime of a run from its training loss and from an error or a held-out loss.
 
     With :math:`\ell = L / L_\mathrm{ref}` and the error :math:`e`, or without one
-    :math:`h = L_\mathrm{held-out} / L_\mathrm{ref}`: diverged if :math:`\ell` is not finite or above
+    :math:`h = L_\mathrm{held-out} / L_\mathrm{ref}`, diverged if :math:`\ell` is not finite or above
     ``thresholds.diverged``; otherwise fitted if :math:`\ell \le \theta_\mathrm{fit}`, and generalizing if
     :math:`e \le \theta_\mathrm{error}` (or :math:`h \le \theta_\mathrm{fit}`). Fitted and generalizing is well-trained,
     fitted only is over-trained, neither is under-trained, and a small *error* beside a large loss is inconsistent.
@@ -113,11 +114,12 @@ def classify(
         error: dimensionless error against a reference, such as a relative L2 norm or an error rate. It decides when
             both it and the held-out loss are given.
         heldout_loss: the loss on fresh data, with the same terms and weights as ``loss``.
+        heldout_reference_loss: the loss of the trivial predictor on that data; by default ``reference_loss``.
         loss_trend: see :func:`loss_trend`.
         thresholds: defaults to :class:`RegimeThresholds`.
 
     Raises:
-        ValueError: the reference loss is not positive and finite, a given number is negative, or the run fits its
+        ValueError: a reference loss is not positive and finite, a given number is negative, or the run fits its
             data and there is neither an error nor a held-out loss to tell well-trained from over-trained.
 
     Example:
@@ -130,15 +132,17 @@ def classify(
         set; dividing by the loss of the trivial predictor replaces that.
     """
     thresholds = thresholds or RegimeThresholds()
-    if not (reference_loss > 0 and math.isfinite(reference_loss)):
-        raise ValueError(f"`reference_loss` is a positive finite number, got {reference_loss}")
+    heldout_reference_loss = reference_loss if heldout_reference_loss is None else heldout_reference_loss
+    for name, scale in (("reference_loss", reference_loss), ("heldout_reference_loss", heldout_reference_loss)):
+        if not (scale > 0 and math.isfinite(scale)):
+            raise ValueError(f"`{name}` is a positive finite number, got {scale}")
     for name, value in (("loss", loss), ("error", error), ("heldout_loss", heldout_loss)):
         if value is not None and value < 0:
             raise ValueError(
                 f"`{name}` is not negative, got {value}; a loss without a lower bound of zero has no scale"
             )
     fit = loss / reference_loss
-    heldout = None if heldout_loss is None else heldout_loss / reference_loss
+    heldout = None if heldout_loss is None else heldout_loss / heldout_reference_loss
     label = _label(fit, error, heldout, thresholds)
     if label is None:
         raise ValueError(

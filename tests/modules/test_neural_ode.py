@@ -190,7 +190,9 @@ def test_every_entry_point_of_the_trainer(physics: PhysicsPenalty | None, infere
     assert module.diagnostic_loss(data.training_batch()) < before
     assert {"train/loss", "val/loss", "val/rollout_rel_l2"} <= set(runner.callback_metrics)
     (validated, rolled) = runner.validate(module, data, verbose=False)
-    assert validated["val/loss"] == pytest.approx(module.heldout_loss().item(), rel=1e-6)
+    assert validated["val/loss"] == pytest.approx(module.diagnostic_loss(data.heldout_batch()).item(), rel=1e-6)
+    rollouts = data.rollout_batch("val")
+    assert module.heldout_loss().item() == pytest.approx(module.diagnostic_loss(rollouts).item(), rel=1e-6)
     assert "val/rollout_rel_l2" in rolled
     (tested,) = runner.test(module, data, verbose=False)
     assert tested["test/rollout_rel_l2"] == pytest.approx(module.reference_error().item(), rel=1e-6)
@@ -215,7 +217,23 @@ def test_diagnostics_run_and_regime_detection_reads_the_rollouts(tmp_path: Path)
     assert regime.context["reference_source"] == "trivial_loss"
     assert regime.context["thresholds"]["error"] == 0.1
     assert regime.scalars["regime/test_error"] == pytest.approx(module.reference_error().item())
-    assert regime.scalars["regime/heldout_loss"] == pytest.approx(module.heldout_loss().item())
+    heldout = module.heldout_loss().item()
+    assert regime.scalars["regime/heldout_loss"] == pytest.approx(heldout)
+    states = data.rollout_batch("val")["states"]
+    scale = (states[:, 1:] - states[:, :1]).square().mean().item()
+    assert regime.scalars["regime/normalized_heldout_loss"] == pytest.approx(heldout / scale)
+
+
+def test_the_trivial_loss_is_that_of_rest_over_short_times_and_of_the_mean_over_long_ones() -> None:
+    times = torch.linspace(0, 40 * torch.pi, 4001)
+    states = torch.stack([times.cos(), -times.sin()], dim=-1)
+    whole = {"times": times.expand(2, -1), "states": torch.stack([states, -states])}
+    short = {name: entry[:, :11] for name, entry in whole.items()}
+    module = small()
+    # A rotation over many turns: its variance is half the mean square of its chords, which is 1.
+    assert module.trivial_loss(whole).item() == pytest.approx(0.5, rel=1e-3)
+    angle = times[1:11].double()
+    assert module.trivial_loss(short).item() == pytest.approx((1 - angle.cos()).mean().item(), rel=1e-4)
 
 
 def test_a_rollout_that_explodes_has_an_infinite_error() -> None:

@@ -84,6 +84,16 @@ def test_an_error_that_is_not_finite_does_not_generalize():
     assert classify(1e-4, reference_loss=1.0, error=math.nan).label is Regime.OVER_TRAINED
 
 
+def test_a_heldout_loss_of_another_scale_has_a_reference_of_its_own():
+    losses = {"reference_loss": 1.0, "heldout_loss": 3.0}
+    assert classify(1e-4, **losses).label is Regime.OVER_TRAINED
+    report = classify(1e-4, **losses, heldout_reference_loss=300.0)
+    assert report.label is Regime.WELL_TRAINED
+    assert report.normalized_heldout_loss == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="`heldout_reference_loss` is a positive finite number, got 0"):
+        classify(1e-4, **losses, heldout_reference_loss=0.0)
+
+
 def test_the_reference_error_decides_over_the_heldout_loss():
     assert classify(1e-4, reference_loss=1.0, error=0.01, heldout_loss=1.0).label is Regime.WELL_TRAINED
 
