@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import lightning as L
 from rich.console import Console
 
-from lightning_regimes.callbacks.guarded_step import GuardedStep
 from lightning_regimes.callbacks.guided_change import (
     changed_settings,
     exhausted,
@@ -21,13 +20,8 @@ from lightning_regimes.callbacks.guided_change import (
 from lightning_regimes.callbacks.guided_curriculum import CurriculumSchedule
 from lightning_regimes.callbacks.guided_decision import Decision, Situation, decide
 from lightning_regimes.callbacks.guided_precision import set_precision
-from lightning_regimes.callbacks.guided_settings import (
-    GuidedSettings,
-    OwnOptimizers,
-    apply_to_problem,
-    available_remedies,
-    use_optimizer,
-)
+from lightning_regimes.callbacks.guided_settings import GuidedSettings, available_remedies
+from lightning_regimes.callbacks.guided_training import GuidedTraining
 from lightning_regimes.callbacks.guided_trial import Trial, put_back_optimizers, stored_training
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
@@ -38,9 +32,6 @@ from lightning_regimes.recording import records_directory
 from lightning_regimes.regimes import Regime, Remedy
 
 _log = logging.getLogger(__name__)
-
-# A product with the Hessian costs about as much as two gradients.
-_GRADIENTS_PER_PRODUCT = 2
 
 
 class RegimeGuidedOptimizer(RegimeDetection):
@@ -148,17 +139,13 @@ class RegimeGuidedOptimizer(RegimeDetection):
     def reset(self) -> None:
         """Forget everything about a training."""
         super().reset()
-        self.settings = GuidedSettings()
+        self.training = GuidedTraining(self.quasi_newton, self.newton)
         self.decisions: list[dict[str, Any]] = []
-        self._own: OwnOptimizers | None = None
         self._used_up: set[Remedy] = set()
         self._last_check = 0
         self._stage_start = 0
-        self._product_gradients = 0
-        self._products_seen = 0
         self._gradients_before = 0
         self._earlier_loss: float | None = None
-        self._guard: GuardedStep | None = None
         self._trial: Trial | None = None
         self._before_settling: str | None = None
         self._regime: Regime | None = None
@@ -169,7 +156,12 @@ class RegimeGuidedOptimizer(RegimeDetection):
     @property
     def num_gradients(self) -> int:
         """Evaluations of the gradient so far, those that Hessian-vector products stand for included."""
-        return self._num_gradients + self._product_gradients
+        return self._num_gradients + self.training.product_gradients
+
+    @property
+    def settings(self) -> GuidedSettings:
+        """Where the training differs from the one that the user configured."""
+        return self.training.settings
 
     # Hooks
 
@@ -178,20 +170,18 @@ class RegimeGuidedOptimizer(RegimeDetection):
         if trainer.world_size > 1:
             raise ValueError(f"RegimeGuidedOptimizer works in one process, got {trainer.world_size}")
         super().on_fit_start(trainer, pl_module)
-        self._own = OwnOptimizers(trainer)
-        if self.settings != GuidedSettings():
-            self._put_into_effect(trainer, pl_module)
+        self.training.begin(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count, move the curriculum on, check when it is time, and stop when the gradients are spent."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self._count_products(trainer)
-        if self._guard is not None and self._guard.failure is not None:
-            self._give_up_step(trainer, pl_module, self._guard.failure)
+        self.training.count_products(trainer)
+        if self.training.failure is not None:
+            self._give_up_step(trainer, pl_module, self.training.failure)
         elif self._enabled and self.batches.kept:
-            if self._in_curriculum:
+            if self.training.in_curriculum:
                 self._follow_curriculum(trainer, pl_module)
             elif self.num_gradients - self._last_check >= self.every_n_gradients:
                 self._last_check = self.num_gradients
@@ -202,10 +192,7 @@ class RegimeGuidedOptimizer(RegimeDetection):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go back if the last intervention made things worse; label the finished run."""
-        if self._in_curriculum:
-            # The module is handed over with the problem that was asked for.
-            self.settings = self.settings.changed(stage=self.settings.num_stages + 1)
-            apply_to_problem(trainer, pl_module, self.settings)
+        self.training.end(trainer, pl_module)
         if self._trial is not None:
             self._trial.checks = 1
         went_back = len(self.decisions)
@@ -339,40 +326,9 @@ class RegimeGuidedOptimizer(RegimeDetection):
     def _change(
         self, trainer: L.Trainer, pl_module: L.LightningModule, settings: GuidedSettings, *, optimizer_anew: bool
     ) -> None:
-        other_optimizer = settings.optimizer != self.settings.optimizer
-        other_points = (settings.factor, settings.draw) != (self.settings.factor, self.settings.draw)
-        other_precision = settings.double != self.settings.double
-        self.settings = settings
-        apply_to_problem(trainer, pl_module, settings)
-        if other_precision:
-            set_precision(trainer, pl_module, double=settings.double)
-        if other_optimizer:
-            self._install_optimizer(trainer, pl_module)
-        elif optimizer_anew:
-            for optimizer in trainer.optimizers:
-                # Moments and curvature pairs describe the loss of before.
-                optimizer.state.clear()
-        if other_optimizer or optimizer_anew:
-            # The count of products is part of the state that has gone.
-            self._products_seen = 0
-        if other_points or other_precision:
+        if self.training.change(trainer, pl_module, settings, optimizer_anew=optimizer_anew):
             self.batches = ProbeBatches(self.num_batches)
         self._earlier_loss = None
-
-    def _put_into_effect(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        apply_to_problem(trainer, pl_module, self.settings)
-        if self.settings.double:
-            set_precision(trainer, pl_module, double=True)
-        self._install_optimizer(trainer, pl_module)
-
-    def _install_optimizer(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._guard = None
-        if self.settings.optimizer == "own":
-            if self._own is not None:
-                self._own.restore(trainer)
-            return
-        factory = self.quasi_newton if self.settings.optimizer == "quasi_newton" else self.newton
-        self._guard = GuardedStep(use_optimizer(trainer, pl_module, factory))
 
     def _go_back(self, trainer: L.Trainer, pl_module: L.LightningModule, reason: str) -> None:
         trial, self._trial = self._trial, None
@@ -390,9 +346,7 @@ class RegimeGuidedOptimizer(RegimeDetection):
         pl_module.load_state_dict(stored["state_dict"])
         self._change(trainer, pl_module, settings, optimizer_anew=True)
         put_back_optimizers(trainer, stored)
-        self._products_seen = next(
-            (optimizer.num_products for optimizer in trainer.optimizers if hasattr(optimizer, "num_products")), 0
-        )
+        self.training.forget_products(trainer)
         self._note(trainer, "go_back", reason, trial.path)
 
     def _give_up_step(self, trainer: L.Trainer, pl_module: L.LightningModule, reason: str) -> None:
@@ -404,10 +358,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
             self._go_back(trainer, pl_module, reason)
         if self.settings.optimizer == optimizer:
             self._change(trainer, pl_module, self.settings.changed(optimizer="own"), optimizer_anew=True)
-
-    @property
-    def _in_curriculum(self) -> bool:
-        return 0 < self.settings.num_stages >= self.settings.stage
 
     def _follow_curriculum(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on to the next coefficient when this one is fitted, or has had its share of the gradients."""
@@ -447,13 +397,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
             heldout_reference = self._heldout_reference(pl_module, source, reference)
         return loss / reference, None if heldout is None else heldout / heldout_reference
 
-    def _count_products(self, trainer: L.Trainer) -> None:
-        for optimizer in trainer.optimizers:
-            products = getattr(optimizer, "num_products", None)
-            if products is not None:
-                self._product_gradients += _GRADIENTS_PER_PRODUCT * max(products - self._products_seen, 0)
-                self._products_seen = products
-
     def _note(self, trainer: L.Trainer, what: str, reason: str, path: Path | str) -> None:
         self.decisions.append(
             {
@@ -473,13 +416,11 @@ class RegimeGuidedOptimizer(RegimeDetection):
     def state_dict(self) -> dict[str, Any]:
         """What was changed, what was tried, and the counts, in plain values."""
         return super().state_dict() | {
-            "settings": self.settings.state_dict(),
+            **self.training.state_dict(),
             "decisions": [dict(entry) for entry in self.decisions],
             "used_up": sorted(remedy.value for remedy in self._used_up),
             "last_check": self._last_check,
             "stage_start": self._stage_start,
-            "product_gradients": self._product_gradients,
-            "products_seen": self._products_seen,
             "earlier_loss": self._earlier_loss,
             "gradients_before": self._gradients_before,
             "trial": None if self._trial is None else asdict(self._trial),
@@ -489,13 +430,11 @@ class RegimeGuidedOptimizer(RegimeDetection):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         super().load_state_dict(state_dict)
-        self.settings = GuidedSettings(**state_dict["settings"])
+        self.training.load_state_dict(state_dict)
         self.decisions = [dict(entry) for entry in state_dict["decisions"]]
         self._used_up = {Remedy(value) for value in state_dict["used_up"]}
         self._last_check = state_dict["last_check"]
         self._stage_start = state_dict["stage_start"]
-        self._product_gradients = state_dict["product_gradients"]
-        self._products_seen = state_dict["products_seen"]
         self._earlier_loss = state_dict["earlier_loss"]
         self._gradients_before = state_dict["gradients_before"]
         self._trial = None if state_dict["trial"] is None else Trial(**state_dict["trial"])

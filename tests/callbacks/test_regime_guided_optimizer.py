@@ -228,12 +228,11 @@ def test_newton_steps_are_counted_in_gradients(tmp_path):
     runner.fit(module, points())
     before, products = callback.num_gradients, 0
     assert before == callback._num_gradients
-    callback.settings = callback.settings.changed(optimizer="newton")
-    callback._install_optimizer(runner, module)
+    callback.training.change(runner, module, callback.settings.changed(optimizer="newton"), optimizer_anew=True)
     assert type(runner.optimizers[0]).__name__ == "NNCG"
     runner.optimizers[0].state[next(module.parameters())]["num_products"] = 7
-    callback._count_products(runner)
-    callback._count_products(runner)
+    callback.training.count_products(runner)
+    callback.training.count_products(runner)
     products = callback.num_gradients - before
     assert products == 14
 
@@ -243,7 +242,7 @@ def test_products_are_counted_once_across_a_resume_and_a_change_of_points(tmp_pa
         """Begins with Newton steps, and has twice as many points after the fourth."""
 
         def on_fit_start(self, runner: L.Trainer, module: L.LightningModule) -> None:
-            self.settings = self.settings.changed(optimizer="newton")
+            self.training.settings = self.settings.changed(optimizer="newton")
             super().on_fit_start(runner, module)
 
         def on_train_batch_end(self, runner: L.Trainer, module: L.LightningModule, *entries: Any) -> None:
@@ -263,7 +262,7 @@ def test_products_are_counted_once_across_a_resume_and_a_change_of_points(tmp_pa
     run(3)
     resumed = run(6, tmp_path / "last.ckpt")
     assert len(spent) == 6
-    assert resumed._product_gradients == 2 * sum(spent)
+    assert resumed.training.product_gradients == 2 * sum(spent)
 
 
 class Overflows(RegimeGuidedOptimizer):
