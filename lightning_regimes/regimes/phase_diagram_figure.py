@@ -98,7 +98,17 @@ def draw_regimes(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColo
     cells.set(array=None, facecolor=picture.reshape(-1, 4))
     for i, j in zip(*np.nonzero(np.nan_to_num(agreement, nan=1.0) < 1), strict=True):
         text = f"{100 * agreement[i, j]:.0f} %"
-        axes.text(float(x[j]), float(y[i]), text, ha="center", va="center", fontsize="x-small", color=colours.ink)
+        # Below the middle, where the marks are.
+        axes.annotate(
+            text,
+            (float(x[j]), float(y[i])),
+            (0, -5),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize="x-small",
+            color=colours.ink,
+        )
     for flags, mark, name in (
         (diagram.deceptive_sharpness(), "^", "sharp though trained"),
         (diagram.deceptive_flatness(), "v", "flat though not trained"),
