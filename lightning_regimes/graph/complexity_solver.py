@@ -15,6 +15,7 @@ from lightning_regimes.graph.target_source import LabelSource, check_features, f
 from lightning_regimes.graph.undirected_edges import UndirectedEdges, undirected_edges
 
 Solver = Literal["auto", "exact", "nystrom"]
+Normalize = Literal["features", "aggregated", "none"]
 
 #: The exact solver's time grows with the square of the rows an edge and their cube once.
 MOST_EXACT_ROWS = {"cpu": 4_000, "cuda": 20_000}
@@ -30,7 +31,7 @@ class ComplexitySettings:
     Attributes:
         labels: the source of the labels.
         lam: the ridge.
-        normalize: whether aggregated rows are scaled to unit norm.
+        normalize: which rows are scaled to unit norm.
         aggregation: how features are aggregated.
         solver: ``"exact"`` or ``"nystrom"``.
         rank: number of landmarks, None for the exact solver.
@@ -39,7 +40,7 @@ class ComplexitySettings:
 
     labels: LabelSource
     lam: float
-    normalize: bool
+    normalize: Normalize
     aggregation: Aggregation
     solver: Literal["exact", "nystrom"]
     rank: int | None
@@ -72,7 +73,23 @@ def check_numbers(lam: float | None, rank: int) -> None:
 
 def default_ridge(labels: LabelSource) -> float:
     """Return the ridge of a label source: labels that were guessed need a larger one."""
-    return 1e-2 if labels == "train" else 100.0
+    return 1e-2 if labels == "train" else 30.0
+
+
+def default_normalize(labels: LabelSource) -> Normalize:
+    """Return what is scaled by default; with guessed labels the norm of an aggregated row says something."""
+    return "aggregated" if labels == "train" else "features"
+
+
+def scaled_features(x: Tensor, normalize: Normalize) -> Tensor:
+    """Return the features to aggregate.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if normalize not in get_args(Normalize):
+        raise ValueError(f"`normalize` is one of {', '.join(get_args(Normalize))}, got {normalize!r}")
+    return torch.nn.functional.normalize(x.double(), dim=1) if normalize == "features" else x
 
 
 def exact_gigabytes(num_nodes: int, num_rows: int) -> float:
@@ -109,7 +126,7 @@ def prepare_complexity(
     *,
     labels: LabelSource = "train",
     lam: float | None = None,
-    normalize: bool = True,
+    normalize: Normalize | None = None,
     aggregation: Aggregation = "mean",
     solver: Solver = "auto",
     rank: int = 300,
@@ -136,7 +153,10 @@ def prepare_complexity(
                 f"`lam` is at least {SMALLEST_NYSTROM_RIDGE:g} with the Nyström solver, got {ridge:g}: with a smaller "
                 "one its scores are noise"
             )
-    features = aggregate(x, edges, aggregation, torch.float64)
+    normalize = default_normalize(labels) if normalize is None else normalize
+    terms = None if x is None else scaled_features(x, normalize)
+    features = aggregate(terms, edges, aggregation, torch.float64)
+    unit_rows = normalize == "aggregated"
     settings = ComplexitySettings(
         labels=labels,
         lam=ridge,
@@ -148,9 +168,9 @@ def prepare_complexity(
     )
     solution: ExactComplexity | NystromComplexity
     if chosen == "exact":
-        solution = ExactComplexity(features, targets.used, targets.values, ridge, normalize=normalize)
+        solution = ExactComplexity(features, targets.used, targets.values, ridge, normalize=unit_rows)
     else:
         solution = NystromComplexity(
-            features, targets.used, targets.values, ridge, normalize=normalize, rank=min(rank, num_rows), seed=seed
+            features, targets.used, targets.values, ridge, normalize=unit_rows, rank=min(rank, num_rows), seed=seed
         )
     return PreparedComplexity(settings, edges, targets.used, solution)

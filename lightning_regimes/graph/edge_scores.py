@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_regimes.graph.aggregation import Aggregation, EdgeRemoval
-from lightning_regimes.graph.complexity_solver import Solver, prepare_complexity
+from lightning_regimes.graph.complexity_solver import Normalize, Solver, prepare_complexity
 from lightning_regimes.graph.kc_result import KCResult
 from lightning_regimes.graph.target_source import LabelSource
 from lightning_regimes.graph.weighted_complexity import weighted_complexity
@@ -22,7 +22,7 @@ def kc_scores(
     *,
     labels: LabelSource = "train",
     lam: float | None = None,
-    normalize: bool = True,
+    normalize: Normalize | None = None,
     aggregation: Aggregation = "mean",
     solver: Solver = "auto",
     rank: int = 300,
@@ -36,10 +36,10 @@ def kc_scores(
         \mathrm{KC}(e) = \mathrm{GKC}(G) - \mathrm{GKC}(G \setminus e), \qquad
         \mathrm{GKC} = \frac2m \mathrm{tr}\, Y^\top (H + \lambda I)^{-1} Y
 
-    H is the arc-cosine kernel of aggregated features, Y are centred one-hot labels of m rows. A positive score says
-    that the labels are simpler without the edge. This is a derivation in the manner of the papers below, whose own
-    formulas are not public: the generalization bound of a wide two-layer network, put on the features that one layer
-    of a graph network aggregates.
+    H is the arc-cosine kernel of aggregated features, Y are centred labels of m rows, one-hot where they are known. A
+    positive score says that the labels are simpler without the edge. This is a derivation in the manner of the papers
+    below, whose own formulas are not public: the generalization bound of a wide two-layer network, put on the features
+    that one layer of a graph network aggregates.
 
     Scores are exact up to rounding with ``solver="exact"``, where an edge costs one product of its changed rows with
     the inverse. The test labels have no part in them with ``labels`` ``"train"`` and ``"pseudo"``: of ``y`` only the
@@ -52,10 +52,12 @@ def kc_scores(
         x: features, shape (nodes, features). None stands for the identity matrix and allows ``labels="train"`` only.
         y: classes, shape (nodes,).
         train_mask: boolean, shape (nodes,).
-        labels: ``"train"`` uses the training rows; ``"pseudo"`` all rows, and labels them by `pseudo_labels`;
-            ``"oracle"`` all rows with their true labels, which a defence cannot know.
-        lam: the ridge; 0.01 with ``"train"``, otherwise 100. At least 1 with the Nyström solver.
-        normalize: whether aggregated rows are scaled to unit norm. With it, ``"mean"`` and ``"sum"`` are the same.
+        labels: ``"train"`` uses the training rows; ``"pseudo"`` all rows, and the outputs that are largest at
+            `pseudo_labels`; ``"oracle"`` all rows with their true labels, which a defence cannot know.
+        lam: the ridge; 0.01 with ``"train"``, otherwise 30. At least 1 with the Nyström solver.
+        normalize: what is scaled to unit norm: ``"features"`` before they are aggregated, which leaves a row longer the
+            more alike its terms are, or ``"aggregated"`` rows, for which ``"mean"`` and ``"sum"`` are the same. By
+            default the second with ``"train"``, otherwise the first.
         aggregation: over the neighbourhood with the node itself: its mean, its sum, or the symmetric normalisation of
             graph convolutions, with which an edge changes the rows of its ends' neighbours too.
         solver: ``"exact"``, ``"nystrom"``, or ``"auto"``: the first of them that fits in rows and memory. With a ridge

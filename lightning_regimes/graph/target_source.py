@@ -23,7 +23,8 @@ class Targets:
 
     Attributes:
         used: the nodes, shape (rows,).
-        values: one-hot labels less their mean over the rows, shape (rows, classes), float64.
+        values: one-hot labels, or outputs in their place, less their mean over the rows, in float64, shape (rows,
+            classes).
     """
 
     used: Tensor
@@ -114,17 +115,15 @@ def find_targets(x: Tensor | None, y: Tensor, train_mask: Tensor, source: LabelS
         )
     if source != "train" and x is None and source == "pseudo":
         raise ValueError('`labels="pseudo"` needs features, got `x=None`: use `labels="train"`')
+    used = torch.arange(len(y), device=y.device)
+    if source == "pseudo":
+        assert x is not None
+        # Where the guess is a close one its outputs say so, and the largest alone does not.
+        values = pseudo_label_outputs(x, y, train_mask)
+        return Targets(used, values - values.mean(0))
     if source == "train":
         used = train_mask.nonzero().squeeze(1)
-        classes = y[used].long()
-    elif source == "pseudo":
-        assert x is not None
-        classes = pseudo_labels(x, y, train_mask)
-        used = torch.arange(len(y), device=y.device)
-    else:
-        used = torch.arange(len(y), device=y.device)
-        classes = y.long()
-        if int(classes.min()) < 0:
-            raise ValueError('`y` is a class from 0 for each node with `labels="oracle"`, got a negative one')
-    values = torch.nn.functional.one_hot(classes).double()
+    elif int(y.min()) < 0:
+        raise ValueError('`y` is a class from 0 for each node with `labels="oracle"`, got a negative one')
+    values = torch.nn.functional.one_hot(y[used].long()).double()
     return Targets(used, values - values.mean(0))

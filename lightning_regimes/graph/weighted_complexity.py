@@ -7,7 +7,13 @@ from torch import Tensor
 
 from lightning_regimes.graph.aggregation import Aggregation, check_aggregation, sparse_matrix
 from lightning_regimes.graph.arc_cosine import arc_cosine, arc_cosine_diagonal, arc_cosine_gram
-from lightning_regimes.graph.complexity_solver import choose_solver, default_ridge
+from lightning_regimes.graph.complexity_solver import (
+    Normalize,
+    choose_solver,
+    default_normalize,
+    default_ridge,
+    scaled_features,
+)
 from lightning_regimes.graph.regularized_cholesky import regularized_cholesky
 from lightning_regimes.graph.target_source import LabelSource, Targets, check_features, find_targets
 from lightning_regimes.graph.undirected_edges import undirected_edges
@@ -22,7 +28,7 @@ def weighted_complexity(
     *,
     labels: LabelSource = "train",
     lam: float | None = None,
-    normalize: bool = True,
+    normalize: Normalize | None = None,
     aggregation: Aggregation = "mean",
     solver: str = "auto",
     rank: int = 300,
@@ -52,14 +58,16 @@ def weighted_complexity(
         memory_limit=memory_limit,
     )
     is_edge = edges.column_edge >= 0
+    normalize = default_normalize(labels) if normalize is None else normalize
+    x, unit_rows = scaled_features(x, normalize), normalize == "aggregated"
     rows = weighted_rows(edge_index[:, is_edge], edge_weight[is_edge], x, targets.used, aggregation)
     if chosen == "exact":
-        factor = regularized_cholesky(arc_cosine_gram(rows, normalize=normalize), ridge)
+        factor = regularized_cholesky(arc_cosine_gram(rows, normalize=unit_rows), ridge)
         half = torch.linalg.solve_triangular(factor, targets.values, upper=False)
         result: Tensor = half.square().sum() * 2 / num_rows
         return result
     drawn = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))[:rank]
-    return low_rank_complexity(rows, targets, drawn.to(x.device), max(ridge, 1.0), normalize=normalize)
+    return low_rank_complexity(rows, targets, drawn.to(x.device), max(ridge, 1.0), normalize=unit_rows)
 
 
 def weighted_rows(edge_index: Tensor, edge_weight: Tensor, x: Tensor, used: Tensor, aggregation: Aggregation) -> Tensor:

@@ -30,21 +30,22 @@ def make_block_model(num_nodes, *, features=16, classes=4, degree=5, noise=2.0, 
     return torch.cat([pairs, pairs.flip(0)], dim=1), x, y, train_mask
 
 
-def compute_definition(pairs, x, used, y, *, lam, normalize=True, aggregation="mean"):
+def compute_definition(pairs, x, used, y, *, lam, normalize="aggregated", aggregation="mean", targets=None):
     """GKC from dense matrices, with angles that do not come from inner products."""
     adjacency = torch.eye(len(x), dtype=torch.float64)
     adjacency[pairs[:, 0], pairs[:, 1]] = adjacency[pairs[:, 1], pairs[:, 0]] = 1.0
     degree = adjacency.sum(1)
     scale = {"mean": 1 / degree, "sum": torch.ones_like(degree), "gcn": degree.rsqrt()}[aggregation]
     other = degree.rsqrt() if aggregation == "gcn" else torch.ones_like(degree)
+    x = x / x.norm(dim=1, keepdim=True) if normalize == "features" else x
     rows = ((scale[:, None] * adjacency * other) @ x)[used]
     norm = rows.norm(dim=1)
     unit = rows / norm[:, None]
     angle = 2 * torch.atan2((unit[:, None] - unit).norm(dim=2), (unit[:, None] + unit).norm(dim=2))
     kernel = angle.cos() * (torch.pi - angle) / (2 * torch.pi)
-    kernel = kernel if normalize else kernel * norm[:, None] * norm
-    targets = torch.nn.functional.one_hot(y[used]).double()
-    targets -= targets.mean(0)
+    kernel = kernel if normalize == "aggregated" else kernel * norm[:, None] * norm
+    targets = torch.nn.functional.one_hot(y[used]).double() if targets is None else targets
+    targets = targets - targets.mean(0)
     regularized = kernel + lam * torch.eye(len(used), dtype=torch.float64)
     return 2 / len(used) * (targets * torch.linalg.solve(regularized, targets)).sum()
 

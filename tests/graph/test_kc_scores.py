@@ -17,7 +17,7 @@ def relative_error(found, expected):
 
 @pytest.mark.parametrize("labels", ["train", "oracle"])
 @pytest.mark.parametrize("aggregation", ["mean", "sum", "gcn"])
-@pytest.mark.parametrize(("lam", "normalize"), [(1e-3, True), (0.1, False), (10.0, True)])
+@pytest.mark.parametrize(("lam", "normalize"), [(1e-3, "aggregated"), (0.1, "none"), (10.0, "features")])
 def test_scores_are_those_of_graphs_without_the_edge(
     block_model, scores_by_definition, labels, aggregation, lam, normalize
 ):
@@ -39,6 +39,28 @@ def test_scores_are_those_of_graphs_without_the_edge(
     settings = {"lam": lam, "normalize": normalize, "aggregation": aggregation}
     expected = scores_by_definition(edge_index, x, y, used, rows, **settings)
     assert relative_error(found.scores[::9], expected) < 1e-9
+
+
+def test_guessed_labels_are_the_outputs_of_a_ridge_regression_on_features(block_model, scores_by_definition):
+    edge_index, x, y, train_mask = block_model(90)
+    found = kc_scores(edge_index, x, y, train_mask, labels="pseudo", solver="exact")
+    unit = x / x.norm(dim=1, keepdim=True)
+    angle = (unit @ unit.T).clamp(-1, 1).acos()
+    kernel = angle.cos() * (torch.pi - angle) / (2 * torch.pi)
+    labels = torch.nn.functional.one_hot(y[train_mask]).double()
+    ridge = kernel[train_mask][:, train_mask] + 0.1 * torch.eye(len(labels), dtype=torch.float64)
+    outputs = kernel[:, train_mask] @ torch.linalg.solve(ridge, labels - labels.mean(0)) + labels.mean(0)
+    settings = {"lam": 30.0, "normalize": "features", "targets": outputs}
+    rows = range(0, found.num_edges, 9)
+    expected = scores_by_definition(edge_index, x, y, torch.arange(len(y)), rows, **settings)
+    # Angles of equal rows lose half of the digits.
+    assert relative_error(found.scores[::9], expected) < 1e-6
+    assert found.settings.normalize == "features"
+
+
+def test_an_unknown_way_to_normalize_is_refused(block_model):
+    with pytest.raises(ValueError, match="`normalize` is one of features, aggregated, none, got 'rows'"):
+        kc_scores(*block_model(30), normalize="rows")
 
 
 def test_every_edge_of_a_larger_graph(block_model, scores_by_definition):
@@ -70,7 +92,8 @@ def test_low_rank_scores_are_differences_of_the_same_low_rank_kernel(block_model
     found = kc_scores(
         edge_index, x, y, train_mask, labels="oracle", lam=1.0, solver="nystrom", rank=80, allow_leak=True
     )
-    assert found.gkc == pytest.approx(float(definition(found.edges, x, used, y, lam=1.0)), rel=1e-9)
+    expected = definition(found.edges, x, used, y, lam=1.0, normalize="features")
+    assert found.gkc == pytest.approx(float(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("labels", ["train", "pseudo"])
