@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from lightning_regimes.metrics.vrmse import variance_scaled_errors
 from lightning_regimes.modules.base_operator import as_base_class_path, load_base
 from lightning_regimes.modules.derivatives_enabled import derivatives_enabled
-from lightning_regimes.modules.field_scaling import FieldScaling
-from lightning_regimes.modules.heldout_fields import field_picture, heldout_fields
+from lightning_regimes.modules.field_module import Batch, FieldModule
 from lightning_regimes.modules.logged_steps import is_logged_step
 from lightning_regimes.modules.neural_operator import NeuralOperator
 from lightning_regimes.modules.operator_checks import check_refinement
 from lightning_regimes.modules.refinement import random_number, refine_until_settled, refinements
 from lightning_regimes.modules.refinement_curve import RefinementCurve, RefinementSums, refinement_curve
 from lightning_regimes.modules.refinement_loss import RefinementLoss
-from lightning_regimes.modules.scheduled_optimizer import scheduled_optimizer
 from lightning_regimes.modules.spectral_loss import SpectralKind
 from lightning_regimes.modules.stored_configuration import as_class_path
 from lightning_regimes.modules.stored_operator import (
@@ -33,13 +29,11 @@ from lightning_regimes.modules.stored_operator import (
 from lightning_regimes.networks import RefinementUNet
 from lightning_regimes.optim import MuonFactory, OptimizerFactory
 
-Batch = Mapping[str, Tensor]
-
 # Samples whose Jacobian is looked at, and that pictures are drawn of.
 _NUM_SHOWN = 8
 
 
-class IRNO(L.LightningModule):
+class IRNO(FieldModule):
     r"""A frozen operator T whose prediction one network Φ corrects K times.
 
     .. math:: h_0 = T(x), \qquad h_{k + 1} = h_k + \alpha\,\Phi([x; h_k])
@@ -112,7 +106,8 @@ class IRNO(L.LightningModule):
         min_lr_ratio: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        factory = optimizer or MuonFactory(lr=2e-2, adamw_lr=5e-3, weight_decay=1e-5)
+        super().__init__(factory, warmup=warmup, min_lr_ratio=min_lr_ratio)
         if num_steps < 1:
             raise ValueError(f"`num_steps` is at least 1, got {num_steps}")
         if not step_size > 0:
@@ -132,17 +127,11 @@ class IRNO(L.LightningModule):
         )
         self.random_steps = random_steps
         self.tolerance = tolerance
-        self.optimizer_factory = optimizer or MuonFactory(lr=2e-2, adamw_lr=5e-3, weight_decay=1e-5)
-        self.warmup, self.min_lr_ratio = warmup, min_lr_ratio
         self.seed = seed
-        self.input_scaling, self.output_scaling = FieldScaling(), FieldScaling()
         if isinstance(self.base, NeuralOperator):
             self.input_scaling.copy(self.base.input_scaling)
             self.output_scaling.copy(self.base.output_scaling)
         self.register_buffer("num_nonfinite_batches", torch.tensor(0))
-        self._checked: set[tuple[int, ...]] = set()
-        self._shown: Batch | None = None
-        self._heldout: Batch | None = None
         self._sums: RefinementSums | None = None
         leave_out_operator_metadata(self)
         configuration = {
@@ -165,17 +154,6 @@ class IRNO(L.LightningModule):
         optional = ("base", "refinement", "optimizer")
         given = {name: value for name, value in configuration.items() if name not in optional or value is not None}
         self.save_hyperparameters({**given, "_instantiator": "lightning.pytorch.cli.instantiate_module"})
-
-    def setup(self, stage: str) -> None:
-        """Take the scaling of the fields from the datamodule, unless the base has brought one."""
-        normalizers = getattr(self._datamodule, "normalizers", None)
-        if stage == "fit" and normalizers is not None:
-            self.input_scaling.fit(normalizers["x"])
-            self.output_scaling.fit(normalizers["y"])
-
-    def on_fit_start(self) -> None:
-        """Take the samples that :meth:`heldout_loss` and :meth:`reference_error` are evaluated on."""
-        self._heldout = heldout_fields(self._datamodule)
 
     def train(self, mode: bool = True) -> IRNO:
         """Set the mode of the refinement; the base stays in evaluation mode."""
@@ -207,26 +185,19 @@ class IRNO(L.LightningModule):
         """Return the terms that :meth:`diagnostic_loss` is the sum of, by name, weights included."""
         return self._terms(batch, self.num_steps)
 
-    def plain_loss(self, batch: Batch) -> Tensor:
-        """Return the mean square of the VRMSE after K steps, which other losses can be read against."""
-        return self._vrmse(self(batch["x"], num_steps=self.num_steps), batch["y"]).square().mean()
+    def predict(self, fields: Tensor) -> Tensor:
+        """Return the predictions of K steps."""
+        predicted: Tensor = self(fields, num_steps=self.num_steps)
+        return predicted
 
-    def trivial_loss(self, batch: Batch) -> Tensor:
-        """Return :meth:`plain_loss` of the mean of all training fields, zero where it isn't known."""
-        mean = self.output_scaling.denormalize(torch.zeros_like(batch["y"]))
-        return self._vrmse(mean, batch["y"]).square().mean()
+    def errors(self, predicted: Tensor, reference: Tensor) -> Tensor:
+        """Return the VRMSE of each sample and channel, (B, C′)."""
+        return variance_scaled_errors(predicted, reference, spatial_dims=reference.ndim - 2)
 
-    def heldout_loss(self) -> Tensor | None:
-        """Return :meth:`plain_loss` of samples that training never sees, None if the datamodule has no ``fields``."""
-        return None if self._heldout is None else self.plain_loss(self._like_network(self._heldout))
-
-    def reference_error(self) -> Tensor | None:
-        """Return the VRMSE after K steps on samples that training never sees, None if there are none."""
-        if self._heldout is None:
-            return None
-        batch = self._like_network(self._heldout)
-        with torch.no_grad():
-            return self._vrmse(self(batch["x"], num_steps=self.num_steps), batch["y"]).mean()
+    @property
+    def trained_network(self) -> nn.Module:
+        """The network Φ."""
+        return self.refinement
 
     def refinement_curve(self) -> RefinementCurve:
         """Return what 3K steps do to some samples of the validation data.
@@ -249,18 +220,6 @@ class IRNO(L.LightningModule):
                 step_size=self.step_size,
                 num_steps=self.num_steps,
             )
-
-    def field_on_grid(self) -> dict[str, Any]:
-        """Return input, prediction and reference for the first sample of the validation data, for pictures.
-
-        Raises:
-            RuntimeError: no validation data has been seen yet, or it isn't two-dimensional.
-        """
-        if self._shown is None or self._shown["x"].ndim != 4:
-            raise RuntimeError("a picture takes two-dimensional validation data, and none has been seen yet")
-        fields = self._like_network(self._shown)["x"][:1]
-        with torch.no_grad():
-            return field_picture(fields, self(fields), self._shown["y"])
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -304,15 +263,6 @@ class IRNO(L.LightningModule):
         """Log the errors of all steps."""
         self._log_errors("test")
 
-    def predict_step(self, batch: Batch | Tensor, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
-        """Return the refined predictions."""
-        predicted: Tensor = self(batch if isinstance(batch, Tensor) else batch["x"])
-        return predicted
-
-    def configure_optimizers(self) -> Any:
-        """Return what the optimizer factory makes of this module, with the schedule where it brings none."""
-        return scheduled_optimizer(self, self.optimizer_factory, warmup=self.warmup, min_lr_ratio=self.min_lr_ratio)
-
     # ------------------------------------------------------------------ private
 
     def _start(self, fields: Tensor) -> tuple[Tensor, Tensor]:
@@ -353,13 +303,6 @@ class IRNO(L.LightningModule):
             return self.num_steps
         return random_number(self.random_steps, seed=self.seed, step=self.global_step)
 
-    def _like_network(self, batch: Batch) -> dict[str, Tensor]:
-        weight = next(self.refinement.parameters())
-        return {name: field.to(device=weight.device, dtype=weight.dtype) for name, field in batch.items()}
-
-    def _vrmse(self, predicted: Tensor, reference: Tensor) -> Tensor:
-        return variance_scaled_errors(predicted, reference, spatial_dims=reference.ndim - 2)
-
     def _evaluate(self, batch: Batch) -> None:
         if self._shown is None:
             self._shown = {name: batch[name][:_NUM_SHOWN].detach().clone() for name in ("x", "y")}
@@ -370,7 +313,7 @@ class IRNO(L.LightningModule):
         self._sums.add([self.output_scaling.denormalize(state) for state in iterates], batch["y"])
         if self.tolerance is not None:
             settled = self._settle(inputs, start)
-            errors = self._vrmse(self.output_scaling.denormalize(settled.fields), batch["y"])
+            errors = self.errors(self.output_scaling.denormalize(settled.fields), batch["y"])
             self._sums.add_adaptive(errors.mean(dim=1), settled.num_steps)
 
     def _log_errors(self, part: str) -> None:
@@ -384,7 +327,3 @@ class IRNO(L.LightningModule):
             values["error_floor"] = curve.error_floor
         for name, value in values.items():
             self.log(f"{part}/{name}", value, prog_bar=name in ("vrmse", "vrmse_base"), sync_dist=True)
-
-    @property
-    def _datamodule(self) -> Any:
-        return None if self._trainer is None else getattr(self._trainer, "datamodule", None)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from lightning_regimes.metrics.spectral_bands import spectral_band_errors
 from lightning_regimes.metrics.vrmse import variance_scaled_errors
-from lightning_regimes.modules.field_scaling import FieldScaling
-from lightning_regimes.modules.heldout_fields import field_picture, heldout_fields
+from lightning_regimes.modules.field_module import Batch, FieldModule
 from lightning_regimes.modules.logged_steps import is_logged_step
 from lightning_regimes.modules.operator_checks import check_input
 from lightning_regimes.modules.operator_losses import LossKind, check_loss, relative_errors, relative_l2_errors
 from lightning_regimes.modules.rollout import rollout
-from lightning_regimes.modules.scheduled_optimizer import scheduled_optimizer
 from lightning_regimes.modules.stored_configuration import as_class_path
 from lightning_regimes.modules.stored_operator import (
     as_operator_class_path,
@@ -26,10 +23,8 @@ from lightning_regimes.modules.stored_operator import (
 )
 from lightning_regimes.optim import AdamFactory, OptimizerFactory
 
-Batch = Mapping[str, Tensor]
 
-
-class NeuralOperator(L.LightningModule):
+class NeuralOperator(FieldModule):
     r"""A map from fields to fields, trained by the relative error of each sample.
 
     A batch is ``{"x": (B, C, n₁, …), "y": (B, C′, n₁, …)}``. Fields are scaled by the normalizers of the datamodule, if
@@ -82,27 +77,18 @@ class NeuralOperator(L.LightningModule):
         warmup: float | None = 0.0,
         min_lr_ratio: float = 0.0,
     ) -> None:
-        super().__init__()
+        factory = optimizer or AdamFactory(lr=1e-3, weight_decay=1e-4)
+        super().__init__(factory, warmup=warmup, min_lr_ratio=min_lr_ratio)
         check_loss(loss)
         if min(physics_weight, data_weight) < 0 or physics_weight + data_weight == 0:
             raise ValueError(
                 "`physics_weight` and `data_weight` aren't negative nor both zero, got "
                 f"{physics_weight} and {data_weight}"
             )
-        if warmup is not None and not 0 <= warmup < 1:
-            raise ValueError(f"`warmup` is in [0, 1) or None, got {warmup}")
-        if not 0 <= min_lr_ratio <= 1:
-            raise ValueError(f"`min_lr_ratio` is between 0 and 1, got {min_lr_ratio}")
         self.operator = operator = build_operator(operator)
-        self.optimizer_factory = optimizer or AdamFactory(lr=1e-3, weight_decay=1e-4)
         self.loss = loss
         self.periodic = periodic
         self.physics_weight, self.data_weight = physics_weight, data_weight
-        self.warmup, self.min_lr_ratio = warmup, min_lr_ratio
-        self.input_scaling, self.output_scaling = FieldScaling(), FieldScaling()
-        self._checked: set[tuple[int, ...]] = set()
-        self._shown: Batch | None = None
-        self._heldout: Batch | None = None
         leave_out_operator_metadata(self)
         configuration = {
             "operator": as_operator_class_path(operator),
@@ -119,19 +105,12 @@ class NeuralOperator(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the scaling of the fields from the datamodule, and require its residual where there are physics."""
-        normalizers = getattr(self._datamodule, "normalizers", None)
-        if stage == "fit" and normalizers is not None:
-            self.input_scaling.fit(normalizers["x"])
-            self.output_scaling.fit(normalizers["y"])
+        super().setup(stage)
         if stage == "fit" and self.physics_weight > 0 and not callable(getattr(self._datamodule, "residual", None)):
             raise ValueError(
                 "`physics_weight` needs a datamodule with a method `residual(x, prediction)`, such as Darcy, got "
                 f"{type(self._datamodule).__name__}"
             )
-
-    def on_fit_start(self) -> None:
-        """Take the samples that :meth:`heldout_loss` and :meth:`reference_error` are evaluated on."""
-        self._heldout = heldout_fields(self._datamodule)
 
     # ------------------------------------------------------------------ predictions and their loss
 
@@ -142,6 +121,20 @@ class NeuralOperator(L.LightningModule):
             self._checked.add(fields.shape)
         return self.output_scaling.denormalize(self.operator(self.input_scaling.normalize(fields)))
 
+    def predict(self, fields: Tensor) -> Tensor:
+        """Return the predicted fields."""
+        predicted: Tensor = self(fields)
+        return predicted
+
+    def errors(self, predicted: Tensor, reference: Tensor) -> Tensor:
+        """Return the relative error of each sample, (B,), in the norm of the loss."""
+        return relative_errors(predicted, reference, kind=self.loss, periodic=self.periodic)
+
+    @property
+    def trained_network(self) -> nn.Module:
+        """The operator."""
+        return self.operator
+
     def rollout(self, window: Tensor, num_steps: int) -> Tensor:
         """Return the fields that follow a window, (B, num_steps, C′, n₁, …): see :func:`rollout`."""
         return rollout(self, window, num_steps)
@@ -150,7 +143,7 @@ class NeuralOperator(L.LightningModule):
         """Return the terms that the training loss is the sum of, by name, weights included."""
         predicted, terms = self(batch["x"]), {}
         if self.data_weight > 0:
-            terms["data"] = self.data_weight * self._errors(predicted, batch["y"]).mean()
+            terms["data"] = self.data_weight * self.errors(predicted, batch["y"]).mean()
         if self.physics_weight > 0:
             terms["physics"] = self.physics_weight * self._relative_residual(batch["x"], predicted)
         return terms
@@ -158,39 +151,6 @@ class NeuralOperator(L.LightningModule):
     def diagnostic_loss(self, batch: Batch) -> Tensor:
         """Return the training loss."""
         return torch.stack(list(self.loss_components(batch).values())).sum()
-
-    def plain_loss(self, batch: Batch) -> Tensor:
-        """Return the mean square of the relative error, which other losses can be read against."""
-        return self._errors(self(batch["x"]), batch["y"]).square().mean()
-
-    def trivial_loss(self, batch: Batch) -> Tensor:
-        """Return :meth:`plain_loss` of the mean of all training fields, zero where it isn't known."""
-        mean = self.output_scaling.denormalize(torch.zeros_like(batch["y"]))
-        return self._errors(mean, batch["y"]).square().mean()
-
-    def heldout_loss(self) -> Tensor | None:
-        """Return :meth:`plain_loss` of samples that training never sees, None if the datamodule has no ``fields``."""
-        return None if self._heldout is None else self.plain_loss(self._like_network(self._heldout))
-
-    def reference_error(self) -> Tensor | None:
-        """Return the mean relative error on samples that training never sees, None if there are none."""
-        if self._heldout is None:
-            return None
-        batch = self._like_network(self._heldout)
-        with torch.no_grad():
-            return self._errors(self(batch["x"]), batch["y"]).mean()
-
-    def field_on_grid(self) -> dict[str, Any]:
-        """Return input, prediction and reference for the first sample of the validation data, for pictures.
-
-        Raises:
-            RuntimeError: no validation data has been seen yet, or it isn't two-dimensional.
-        """
-        if self._shown is None or self._shown["x"].ndim != 4:
-            raise RuntimeError("a picture takes two-dimensional validation data, and none has been seen yet")
-        fields = self._like_network(self._shown)["x"]
-        with torch.no_grad():
-            return field_picture(fields, self(fields), self._shown["y"])
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -215,23 +175,7 @@ class NeuralOperator(L.LightningModule):
         """Log the errors on test data."""
         self._evaluate("test", batch, dataloader_idx)
 
-    def predict_step(self, batch: Batch | Tensor, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
-        """Return the predicted fields."""
-        predicted: Tensor = self(batch if isinstance(batch, Tensor) else batch["x"])
-        return predicted
-
-    def configure_optimizers(self) -> Any:
-        """Return what the optimizer factory makes of this module, with the schedule where it brings none."""
-        return scheduled_optimizer(self, self.optimizer_factory, warmup=self.warmup, min_lr_ratio=self.min_lr_ratio)
-
     # ------------------------------------------------------------------ private
-
-    def _like_network(self, batch: Batch) -> dict[str, Tensor]:
-        weight = next(self.operator.parameters()).real
-        return {name: field.to(device=weight.device, dtype=weight.dtype) for name, field in batch.items()}
-
-    def _errors(self, predicted: Tensor, reference: Tensor) -> Tensor:
-        return relative_errors(predicted, reference, kind=self.loss, periodic=self.periodic)
 
     def _relative_residual(self, fields: Tensor, predicted: Tensor) -> Tensor:
         residual = getattr(self._datamodule, "residual", None)
@@ -252,7 +196,7 @@ class NeuralOperator(L.LightningModule):
         if dataloader_idx > 0:
             self._log(part, batch, {f"rel_l2_at_{name}": rel_l2, f"vrmse_at_{name}": vrmse})
             return
-        errors = self._errors(predicted, reference)
+        errors = self.errors(predicted, reference)
         logged = {"loss": errors.square().mean(), "rel_l2": rel_l2, "vrmse": vrmse}
         logged |= {"rel_h1": errors.mean()} if self.loss == "h1" else {}
         logged |= {"residual": self._relative_residual(batch["x"], predicted)} if self.physics_weight > 0 else {}
@@ -288,7 +232,3 @@ class NeuralOperator(L.LightningModule):
     def _loader_name(self, part: str, dataloader_idx: int) -> str:
         names = getattr(self._datamodule, "dataloader_names", None)
         return str(names(part)[dataloader_idx]) if callable(names) else str(dataloader_idx)
-
-    @property
-    def _datamodule(self) -> Any:
-        return None if self._trainer is None else getattr(self._trainer, "datamodule", None)
