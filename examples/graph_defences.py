@@ -184,7 +184,7 @@ def draw(scored: ScoredGraph, file: Path) -> None:
     from matplotlib.figure import Figure
 
     pairs, count = scored.edges.pairs, len(scored.data.y)
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, score in DRAWN.items():
         values = scored.suspicion(score)
@@ -200,7 +200,8 @@ def draw(scored: ScoredGraph, file: Path) -> None:
     left.set(xlabel="suspicion, with similarity", ylabel="edges")
     left.legend(fontsize="small")
     right.set(xlabel="share of the clean edges that go", ylabel="share of the added edges that go")
-    right.legend(loc="lower right", fontsize="small", title="area under the curve; dots: 20 % pruned")
+    title = "area under the curve; dots: 20 % pruned"
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize="small", title=title)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
