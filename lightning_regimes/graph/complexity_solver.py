@@ -154,8 +154,7 @@ def prepare_complexity(
                 "one its scores are noise"
             )
     normalize = default_normalize(labels) if normalize is None else normalize
-    terms = None if x is None else scaled_features(x, normalize)
-    features = aggregate(terms, edges, aggregation, torch.float64)
+    features = aggregate(None if x is None else scaled_features(x, normalize), edges, aggregation, torch.float64)
     unit_rows = normalize == "aggregated"
     settings = ComplexitySettings(
         labels=labels,

@@ -61,9 +61,12 @@ class NystromComplexity:
         self.landmark_norm, landmark_scale = self.norm[landmarks], features.scale[landmarks]
         self.sum_products = products(features.sums, landmark_sums) * landmark_scale
         self.term_products = products(features.terms, landmark_sums) * landmark_scale
-        cross = arc_cosine(
-            self.sum_products * features.scale[:, None], self.norm[:, None], self.landmark_norm, normalize=normalize
-        )
+        cross = torch.empty_like(self.sum_products)
+        # In parts, since an angle takes several times the memory of its result.
+        for part in torch.arange(len(cross)).split(max(1, STEP_ENTRIES // cross.shape[1])):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            inner = self.sum_products[rows] * features.scale[rows, None]
+            cross[rows] = arc_cosine(inner, self.norm[rows, None], self.landmark_norm, normalize=normalize)
         landmark_kernel = cross[landmarks]
         landmark_kernel.diagonal().copy_(arc_cosine_diagonal(self.landmark_norm, normalize=normalize))
         values, vectors = torch.linalg.eigh((landmark_kernel + landmark_kernel.T) / 2)
