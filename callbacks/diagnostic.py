@@ -14,6 +14,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from lightning_regimes.callbacks.closing_word import say_where_records_are
 from lightning_regimes.callbacks.interrupted_run import last_recorded_step, open_journal
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.overhead_budget import OverheadBudget
@@ -165,7 +166,7 @@ class Diagnostic(L.Callback):
         except (ValueError, TypeError, ProbeError) as error:
             if self.on_error != "warn":
                 raise
-            self.warn(f"{type(self).__name__} is off: {error}")
+            self.warn(f"{self._title} is off: {error}")
             self._enabled = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -242,11 +243,23 @@ class Diagnostic(L.Callback):
         if self._enabled and self._budgeted and self._num_measurements == 0:
             known = "" if self.budget.prediction is None else f" and a measurement takes {self.budget.prediction:.2g} s"
             self.warn(
-                f"{type(self).__name__} measured nothing: training took {self.budget.training:.2g} s, of which "
+                f"{self._title} measured nothing: training took {self.budget.training:.2g} s, of which "
                 f"{self.budget.fraction:.3g} may be spent{known}. Set `at_end=True` or a period, or raise "
                 "`overhead_budget`.",
                 once="budget",
             )
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what the run ended as and where its records are, the first of several diagnostics for all of them."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        diagnostics = [callback for callback in callbacks if isinstance(callback, Diagnostic)]
+        if self is diagnostics[0]:
+            journal = next((each._journal for each in diagnostics if each._journal is not None), None)
+            say_where_records_are(trainer, journal, [each.closing_word() for each in diagnostics])
+
+    def closing_word(self) -> str:
+        """Return what there is to say at the end of a training, in a sentence; nothing by default."""
+        return ""
 
     # State
 
@@ -418,7 +431,7 @@ class Diagnostic(L.Callback):
             if self.on_error == "raise":
                 raise
             self.warn(
-                f"{type(self).__name__} {what}, training goes on: {type(error).__name__}: {error}",
+                f"{self._title} {what}, training goes on: {type(error).__name__}: {error}",
                 once=f"{what.partition(' at step')[0]} {type(error).__name__}",
             )
 
@@ -471,13 +484,18 @@ class Diagnostic(L.Callback):
             granted = affordable + self.budget.spent
             training = granted / self.budget.fraction
             self.warn(
-                f"{type(self).__name__} will not fit into its budget before training ends: one measurement takes about "
+                f"{self._title} will not fit into its budget before training ends: one measurement takes about "
                 f"{prediction:.2g} s, and {self.budget.fraction:.3g} of the {training:.2g} s of training is "
                 f"{granted:.2g} s. Set `overhead_budget` to at least "
                 f"{(self.budget.spent + prediction) / training:.2g}, or "
                 + ("a period." if self.at_end else "`at_end=True` or a period."),
                 once="budget",
             )
+
+    @property
+    def _title(self) -> str:
+        # Those that the environment variable adds are private subclasses.
+        return type(self).__name__.lstrip("_")
 
     def warn(self, message: str, *, once: str | None = None) -> None:
         """Warn, at most once for the same message or the same ``once``."""

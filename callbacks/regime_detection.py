@@ -69,6 +69,7 @@ class RegimeDetection(Diagnostic):
         """Forget everything about a training."""
         super().reset()
         self._history = LossHistory()
+        self._label: str | None = None
         self._initial_loss: float | None = None
         self._initial_step = 0
         self._awaits_validation = False
@@ -113,6 +114,10 @@ class RegimeDetection(Diagnostic):
             self._has_waited = True
             return
         super()._measure(trainer, pl_module)
+
+    def closing_word(self) -> str:
+        """Return the last label."""
+        return f"Regime: {self._label}." if self._label else ""
 
     def expected_units(self) -> int:
         """Training loss, trivial loss and held-out loss, on as many batches."""
@@ -183,6 +188,7 @@ class RegimeDetection(Diagnostic):
             else [("held-out loss / reference loss", heldout / heldout_reference, self.thresholds.fit)]
         )
         rows = [(quantity, value, threshold, value <= threshold) for quantity, value, threshold in evidence]
+        self._label = text.get("regime/label")
         tables = {"regime/evidence": Table(("quantity", "value", "threshold", "low"), rows)}
         return Measurement(scalars=scalars, text=text, arrays=arrays, context=context, tables=tables)
 

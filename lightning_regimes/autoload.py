@@ -29,7 +29,7 @@ def callbacks() -> list[Any]:
         from lightning_regimes.callbacks import __all__ as known
         from lightning_regimes.command.configuration_errors import explain
 
-        text = explain(str(error))
+        text = explain(str(error)).removeprefix("callbacks: ")
         warnings.warn(f"{VARIABLE}={value!r} adds no callbacks: {text} There are {', '.join(known)}.", stacklevel=2)
         return []
 

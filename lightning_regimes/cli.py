@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_regimes import __version__
+from lightning_regimes.command.configuration_files import require_configurations
 
 _TRAINING = {
     "fit": "train, and report the regime at the end",
@@ -29,7 +30,8 @@ examples:
   lightning-regimes fit -c experiment.yaml -c diagnostics.yaml --trainer.max_epochs 10
   lightning-regimes fit --ckpt_path runs/experiment/<run>/checkpoints/last.ckpt     continue a run
   lightning-regimes fit -c experiment.yaml --print_config                           see every option
-  lightning-regimes report runs/experiment/<run>
+  lightning-regimes report runs/experiment/<run>                                    write its report again
+  lightning-regimes report runs/experiment                                          compare all its runs
   lightning-regimes report --watch runs/experiment/<run>                            follow a run in the browser
   lightning-regimes dashboard runs/experiment/<run>                                 see the W&B workspace of a run
   lightning-regimes sweep -c sweep.yaml                 run a grid of cells; the same command continues it
@@ -70,6 +72,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _train(args: list[str]) -> None:
+    # Before Lightning is imported, which takes seconds.
+    require_configurations(args)
     from lightning_regimes.command.training import TrainingCommand
 
     command = TrainingCommand(args)
@@ -126,11 +130,18 @@ def _report(args: list[str]) -> None:
     commands.add_parser("dashboard", help="print the W&B workspace of a run, or save it with `dashboard push`")
     report = commands.add_parser("report", help="write the HTML report of runs and sweeps")
     report.add_argument(
-        "run_directories", nargs="+", type=Path, metavar="RUN_DIR", help="directory of a run or a sweep"
+        "run_directories",
+        nargs="+",
+        type=Path,
+        metavar="RUN_DIR",
+        help="directory of a run or a sweep, or a folder of runs, such as lightning_logs",
     )
     report.add_argument("-o", "--output", type=Path, metavar="FILE", help="HTML file, by default RUN_DIR/report.html")
     report.add_argument("--watch", action="store_true", help="serve it on this machine and follow a run that goes on")
     report.add_argument("--port", type=int, default=8765, help="port of --watch, by default 8765")
+    if not args:
+        parser.print_help()
+        return
     options = parser.parse_args(args)
     if options.watch:
         from lightning_regimes.command.watching import watch
@@ -140,7 +151,12 @@ def _report(args: list[str]) -> None:
 
     from lightning_regimes.dashboard import write_report
 
-    print(write_report(options.run_directories, output=options.output))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        path = write_report(options.run_directories, output=options.output)
+    for warning in caught:
+        _tell(f"lightning-regimes: warning: {warning.message}")
+    print(path)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,8 +13,10 @@ import pytest
 import torch
 import wandb
 import yaml
+from lightning.pytorch.callbacks import RichProgressBar
 
 from lightning_regimes.cli import main
+from lightning_regimes.command.training import TrainingCommand
 from lightning_regimes.dashboard import WandbRun
 from lightning_regimes.recording import read_records
 
@@ -205,6 +207,23 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "in training_step" in capsys.readouterr().err
 
 
+def test_progress_shows_small_losses_and_no_end_where_none_is_set() -> None:
+    options = ["fit", "-c", "small.yaml", "--trainer.enable_progress_bar=true"]
+    trainer = TrainingCommand([*options, "--trainer.max_epochs=-1", "--trainer.max_steps=3"]).trainer
+    bar = trainer.progress_bar_callback
+    assert isinstance(bar, RichProgressBar)
+    bar._trainer = trainer
+    assert f"{4.52e-5:{bar.theme.metrics_format}}" == "4.52e-05"
+    assert bar._get_train_description(29).strip() == "Epoch 29"
+    trainer.fit_loop.max_epochs = 30
+    assert bar._get_train_description(29).strip() == "Epoch 29/29"
+    chosen = TrainingCommand(
+        [*options, "--trainer.callbacks+=RichProgressBar", "--trainer.callbacks.leave=true"]
+    ).trainer
+    assert type(chosen.progress_bar_callback) is RichProgressBar
+    assert chosen.progress_bar_callback._leave
+
+
 def test_users_own_checkpoint_callback_lives_beside_ours() -> None:
     Path("own.yaml").write_text(
         "trainer:\n  callbacks+:\n  - class_path: ModelCheckpoint\n"
@@ -226,7 +245,7 @@ def test_trainer_options_that_switch_things_off(options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["fit", "-c", "missing.yaml"], r"the configuration file '.*missing\.yaml' does not exist\."),
+        (["fit", "-c", "missing.yaml"], r"the configuration file 'missing\.yaml' does not exist\."),
         (["fit"], "'model' is missing; give it in the configuration \\(-c FILE\\) or as --model\\."),
         (["fit", "-c", "small.yaml", "--model.widht=3"], "Small has no option 'widht'; did you mean 'width'."),
         (
@@ -263,7 +282,8 @@ def test_trainer_options_that_switch_things_off(options: list[str]) -> None:
         ),
         (["fitt"], "invalid choice: 'fitt'"),
         (["report", "nowhere"], "'nowhere' holds no records"),
-        ([], "arguments are required: command"),
+        (["fit", "-c=missing.yaml"], "the configuration file 'missing.yaml' does not exist"),
+        (["report"], "arguments are required: RUN_DIR"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(args: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,13 +309,38 @@ def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("runs").exists()
 
 
-def test_report_of_several_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_several_runs_takes_the_place_of_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "-c", "small.yaml"]) == 0
     assert main(["fit", "-c", "small.yaml"]) == 0
-    assert main(["report", *map(str, runs()), "-o", "all.html"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "all.html"
-    page = Path("all.html").read_text()
-    assert all(run.name in page for run in runs())
+    found = runs()
+    own = [(run / "report.html").read_bytes() for run in found]
+    # The second time, a pattern such as runs/small/* finds the report of the first.
+    for given, report in (
+        (lambda: found, "runs/small/report.html"),
+        (runs, "runs/small/report.html"),
+        (lambda: ["runs"], "runs/report.html"),
+    ):
+        assert main(["report", *map(str, given())]) == 0
+        told = capsys.readouterr()
+        assert told.out.splitlines()[-1] == report
+        assert told.err == ""
+        page = Path(report).read_text()
+        assert all(run.name in page for run in found)
+    assert [(run / "report.html").read_bytes() for run in found] == own
+
+
+def test_report_tells_in_a_line_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", "small.yaml"]) == 0
+    Path("empty").mkdir()
+    assert main(["report", str(only_run()), "empty"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == f"{only_run()}/report.html"
+    assert re.fullmatch(r"lightning-regimes: warning: Left out of the report: 'empty' holds no records .*\n", told.err)
+
+
+def test_without_arguments_it_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "examples:" in capsys.readouterr().out
 
 
 PINN_CONFIG: dict[str, Any] = {

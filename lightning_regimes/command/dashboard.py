@@ -10,6 +10,22 @@ from rich.text import Text
 from lightning_regimes.dashboard.recorded_keys import recorded_keys
 from lightning_regimes.dashboard.workspace import WORKSPACE
 
+# Told without importing any of them, which would take seconds.
+_CALLBACKS = {
+    "regime": "RegimeDetection",
+    "hessian": "HessianSpectrum",
+    "alignment": "GradientAlignment",
+    "landscape": "LossLandscape",
+    "similarity": "CKASimilarity",
+    "heavy_tail": "HeavyTail",
+    "dominance": "DiagonalDominance",
+    "field": "FieldSnapshot",
+    "refinement": "RefinementCurve",
+    "kces": "KCESPreprocessing",
+    "layer_split": "LayerSplit",
+}
+"""Which callback records the keys that begin so."""
+
 _KINDS = {"lines": "lines", "picture": "picture", "table": "table", "spectra": "chart"}
 
 
@@ -51,6 +67,10 @@ def show(options: argparse.Namespace, console: Console | None = None) -> None:
         console.print()
     count = sum(len(section.panels) for section in WORKSPACE)
     console.print(f"{count - empty} of {count} panels have something to show, by {source}.", highlight=False)
+    there = {key.partition("/")[0] for key in recorded}
+    shown = [key.partition("/")[0] for section in WORKSPACE for panel in section.panels for key in panel.keys]
+    if absent := [_CALLBACKS[name] for name in dict.fromkeys(shown) if name not in there]:
+        console.print(f"More is recorded by {', '.join(absent)}.", highlight=False)
     console.print(
         "Save it with: lightning-regimes dashboard push --entity ENTITY --project PROJECT", highlight=False, style="dim"
     )

@@ -23,6 +23,7 @@ from lightning_regimes.command.experiment_directory import (
     require_checkpoint,
     run_of_checkpoint,
 )
+from lightning_regimes.command.progress_bar import replace_default_progress_bar
 from lightning_regimes.command.short_names import import_named_classes, short_names
 
 _RUN_DIRECTORY = "LIGHTNING_REGIMES_RUN_DIRECTORY"
@@ -107,6 +108,8 @@ class TrainingCommand(LightningCLI):
         """Build the trainer, rooted in the run directory."""
         trainer = super().instantiate_trainer(default_root_dir=str(self.run_directory), **kwargs)
         trainer.regimes_run_directory = self.run_directory  # type: ignore[attr-defined]
+        trainer.regimes_summary_follows = True  # type: ignore[attr-defined]
+        replace_default_progress_bar(trainer)
         for checkpoint in trainer.checkpoint_callbacks:
             if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath is None:
                 checkpoint.dirpath = str(self.run_directory / "checkpoints")
