@@ -107,7 +107,9 @@ def _overlay(
     for index, run, steps, values in lines:
         colour = SERIES[index] if few else regime_colour(run.label)
         marker = "o" if steps.size == 1 else None
-        axes.plot(steps, values, color=colour.marker, label=names[index], linewidth=1.3, marker=marker)
+        axes.plot(
+            steps, values, color=colour.marker, label=f"{index + 1} · {names[index]}", linewidth=1.3, marker=marker
+        )
     if level is not None:
         axes.axhline(level, color=INK.marker, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set(xlabel="step", ylabel=label)

@@ -76,6 +76,9 @@ def _map(steps: list[int], densities: list[SignedLogDensity]) -> Figure:
         rasterized=True,
     )
     axes.set(xlabel="step", ylabel="eigenvalue", title="over the run")
+    if len(steps) > 1:
+        # Nothing was measured before the first and after the last.
+        axes.set_xlim(steps[0], steps[-1])
     axes.grid(visible=False)
     _label_eigenvalues(axes.yaxis, densities[0])
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28)

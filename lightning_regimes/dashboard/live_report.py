@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+from lightning_regimes.dashboard.found_runs import found_runs
 from lightning_regimes.dashboard.report import report_page
 from lightning_regimes.recording import RECORDS_FILE
 
@@ -22,6 +23,7 @@ setInterval(async () => {{
   try {{ if ((await (await fetch("/version")).text()) !== seen) location.reload(); }} catch {{ }}
 }}, {1000 * _SECONDS_BETWEEN_LOOKS});
 </script>"""
+_FOLLOWS = " The page follows the run as long as the command that serves it goes on."
 _WAITING = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Waiting · training regimes</title></head>'
     '<body style="font: 16px system-ui, sans-serif; color-scheme: light dark; margin: 3rem">'
@@ -37,7 +39,7 @@ class LiveReport(ThreadingHTTPServer):
     refused, so that no page from elsewhere can read along.
 
     Args:
-        run_directories: Run directories and directories of sweeps; records may be yet to come.
+        run_directories: Run directories, folders of runs, and directories of sweeps; records may be yet to come.
         port: Where to listen; 0 takes any that is free.
 
     Raises:
@@ -69,7 +71,7 @@ class LiveReport(ThreadingHTTPServer):
     def version(self) -> str:
         """What changes whenever a record is added."""
         digest = hashlib.sha256()
-        for directory in self.run_directories:
+        for directory in found_runs(self.run_directories):
             for path in sorted({directory / RECORDS_FILE, *directory.glob("*.jsonl"), *directory.glob("config.yaml")}):
                 if path.is_file():
                     state = path.stat()
@@ -92,6 +94,7 @@ class LiveReport(ThreadingHTTPServer):
                 page = report_page(self.run_directories)
             except (FileNotFoundError, ValueError):
                 page = _WAITING
+        page = page.replace("</footer>", f"{_FOLLOWS}</footer>")
         return page.replace("</body>", f"{_SCRIPT % version}</body>").encode()
 
 

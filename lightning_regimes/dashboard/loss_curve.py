@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_regimes.dashboard.log_axis import label_decades
-from lightning_regimes.dashboard.palette import ACCENT, MUTED, REGIMES
+from lightning_regimes.dashboard.palette import ACCENT, MUTED, REGIMES, SURFACE
 from lightning_regimes.dashboard.panel import Panel
 from lightning_regimes.dashboard.run_view import RunView, threshold
 
@@ -71,4 +71,7 @@ def _level(axes: Axes, value: float, text: str, colour: str) -> None:
         ha="right",
         fontsize=8,
         color=colour,
+        # A loss that never falls runs through the words.
+        bbox={"facecolor": SURFACE.marker, "alpha": 0.75, "linewidth": 0, "pad": 0.8},
+        zorder=4,
     )

@@ -9,11 +9,8 @@ from matplotlib.figure import Figure
 from lightning_regimes.dashboard.log_axis import label_decades
 from lightning_regimes.dashboard.palette import GRID, INK, MUTED, REGIMES, SURFACE, regime_colour
 from lightning_regimes.dashboard.panel import Panel
-from lightning_regimes.dashboard.run_view import RunView, generalization, label_of, short_names, threshold
+from lightning_regimes.dashboard.run_view import RunView, generalization, label_of, threshold
 from lightning_regimes.recording import Record
-
-# More would lie on top of each other.
-_MOST_NAMES = 6
 
 
 def regime_map(runs: Sequence[RunView]) -> Panel | None:
@@ -31,17 +28,25 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
     figure = Figure(figsize=(4.3, 3.3))
     axes = figure.add_subplot()
     _quadrants(axes, fit, limit, inconsistent=name == "error")
-    names = short_names([run for run, _ in paths])
-    for name_of_run, (_, path) in zip(names, paths, strict=True):
+    for run, path in paths:
         x = np.array([record.scalars["regime/normalized_loss"] for record in path])
         y = np.array([value[0] for record in path if (value := generalization(record))])
         axes.plot(x, y, color=MUTED.marker, linewidth=1.0, zorder=2)
         colours = [regime_colour(label_of(record)).marker for record in path]
         axes.scatter(x[:-1], y[:-1], s=20, color=colours[:-1], edgecolor=SURFACE.marker, linewidth=0.5, zorder=3)
         axes.scatter(x[-1], y[-1], s=80, color=colours[-1], edgecolor=SURFACE.marker, linewidth=1.2, zorder=4)
-        if 1 < len(paths) <= _MOST_NAMES:
+        if len(runs) > 1:
             axes.annotate(
-                name_of_run, (x[-1], y[-1]), xytext=(0, 9), textcoords="offset points", fontsize=7, ha="center"
+                str(runs.index(run) + 1),
+                (x[-1], y[-1]),
+                xytext=(0, -0.3),
+                textcoords="offset points",
+                fontsize=6.5,
+                weight="bold",
+                color=SURFACE.marker,
+                ha="center",
+                va="center",
+                zorder=4,
             )
     axes.set(xscale="log", yscale="log", xlabel="training loss / reference loss", ylabel=name)
     label_decades(axes.xaxis)
@@ -53,6 +58,7 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
         reading=(
             "Left of the vertical line a run fits its data, below the horizontal line it generalizes. The small dots "
             "are the way it took, the large dot is where it ended; the further from both lines, the surer the label."
+            + (" Numbers are those of the table." if len(runs) > 1 else "")
         ),
         pictures=((figure, f"Map of training loss against {name}, with the four regimes: {where}."),),
     )

@@ -13,8 +13,10 @@ from lightning_regimes.dashboard.curvature_history import edge_of_stability, row
 from lightning_regimes.dashboard.density_heat_map import density_heat_map
 from lightning_regimes.dashboard.diagonal_dominance import diagonal_dominance
 from lightning_regimes.dashboard.field_maps import field_maps
+from lightning_regimes.dashboard.found_runs import common_report, found_runs
 from lightning_regimes.dashboard.graph_sanitization import graph_sanitization
 from lightning_regimes.dashboard.heavy_tails import heavy_tails
+from lightning_regimes.dashboard.html_table import folded
 from lightning_regimes.dashboard.landscape_surface import connecting_path, landscape_surface, layer_similarity
 from lightning_regimes.dashboard.landscape_topology import landscape_topology, smad_history
 from lightning_regimes.dashboard.layer_split import layer_split
@@ -28,6 +30,7 @@ from lightning_regimes.dashboard.svg import inline_svg, report_style
 from lightning_regimes.dashboard.sweep_section import (
     cells_table,
     correlations_table,
+    counts_html,
     failures_table,
     phase_diagram_panel,
     progress_text,
@@ -74,8 +77,9 @@ def write_report(
     four there are verdicts and values.
 
     Args:
-        run_directories: Run directories, those that hold ``regimes/records.jsonl``, and directories of sweeps.
-        output: The file; by default ``report.html`` in the first of them that is shown.
+        run_directories: Run directories, those that hold ``regimes/records.jsonl``, folders of runs, and directories
+            of sweeps.
+        output: The file; by default ``report.html`` in the one directory that is given, or in the one that holds all.
 
     Returns:
         The file written.
@@ -85,8 +89,8 @@ def write_report(
         ValueError: If there is no directory, or all journals are empty.
     """
     runs, sweeps = _shown(run_directories)
-    directories = [sweep.directory for sweep in sweeps] + [run.directory for run in runs]
-    path = Path(output) if output is not None else directories[0] / "report.html"
+    shown = [sweep.directory for sweep in sweeps] + [run.directory for run in runs]
+    path = Path(output) if output is not None else common_report(run_directories, shown)
     with report_style():
         page = _page(runs, sweeps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,14 +108,15 @@ def report_page(run_directories: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _shown(run_directories: Sequence[str | os.PathLike[str]]) -> tuple[list[RunView], list[RecordedSweep]]:
-    if not run_directories:
+    directories = found_runs(run_directories)
+    if not directories:
         raise ValueError("a report needs at least one run directory.")
-    sweeps = [RecordedSweep(directory) for directory in run_directories if is_sweep(directory)]
-    others = [directory for directory in run_directories if not is_sweep(directory)]
+    sweeps = [RecordedSweep(directory) for directory in directories if is_sweep(directory)]
+    others = [directory for directory in directories if not is_sweep(directory)]
     return _views(others) if others else [], sweeps
 
 
-def _views(run_directories: Sequence[str | os.PathLike[str]]) -> list[RunView]:
+def _views(run_directories: Sequence[Path]) -> list[RunView]:
     """The runs that have records; an unfinished start among several runs is no reason to show none of them."""
     runs: list[RunView] = []
     errors: list[FileNotFoundError | ValueError] = []
@@ -134,6 +139,7 @@ def _page(runs: Sequence[RunView], sweeps: Sequence[RecordedSweep]) -> str:
     if len(runs) > 1:
         together = [regime_map(runs), *(draw(runs) for draw in COMPARISONS)]
         overview = (
+            f"<header><h1>{html.escape(title)}</h1></header>\n"
             f'<div class="panels">{_card("Runs", overview_table(runs), wide=True)}'
             f"{''.join(_panel(panel) for panel in together if panel)}</div>"
         )
@@ -152,7 +158,7 @@ def _page(runs: Sequence[RunView], sweeps: Sequence[RecordedSweep]) -> str:
 def _sweep(sweep: RecordedSweep, index: int) -> str:
     cards = []
     for name, diagram in sweep.diagrams().items():
-        cards.append(_panel(phase_diagram_panel(diagram, name), wide=True))
+        cards.append(_panel(phase_diagram_panel(diagram, name), wide=True, lead=counts_html(diagram)))
         if correlations := correlations_table(diagram):
             cards.append(_card("What goes with loss and error", correlations, wide=True))
         cards.append(_card("Cells", cells_table(diagram), wide=True))
@@ -166,40 +172,43 @@ def _sweep(sweep: RecordedSweep, index: int) -> str:
 
 def _run(run: RunView, index: int, *, in_full: bool) -> str:
     last = run.records[-1]
-    panels = [_panel(panel) for draw in _PANELS if (panel := draw(run))] if in_full else []
+    drawn = [panel for draw in _PANELS if (panel := draw(run))] if in_full else []
+    # Beside the last of an odd number of narrow panels there is room for the costs.
+    alone = sum(len(panel.pictures) == 1 for panel in drawn) % 2 == 0
     cost = _card(
         "What the diagnostics cost",
         cost_table(run)
         + '<p class="reading">Time spent measuring, and its share of the time spent training; none of it changes '
         "the training.</p>",
-        wide=True,
+        wide=alone,
     )
-    values = [cost, _card("Last values", values_table(run), wide=True)]
+    values = _card("Last values", folded(f"{len(run.last)} keys", values_table(run), opened=not drawn), wide=True)
+    cards = [*map(_panel, drawn), cost, values]
     configuration = run.directory / "config.yaml"
     if configuration.is_file():
         text = html.escape(configuration.read_text(encoding="utf-8"))
-        body = f'<details><summary>config.yaml</summary><pre tabindex="0">{text}</pre></details>'
-        values.append(_card("Configuration", body, wide=True))
-    shown = f'<div class="panels">{"".join(panels + values)}</div>'
+        cards.append(_card("Configuration", folded("config.yaml", f'<pre tabindex="0">{text}</pre>'), wide=True))
+    shown = f'<div class="panels">{"".join(cards)}</div>'
     if not in_full:
         command = html.escape(f"lightning-regimes report {run.directory}")
         shown = (
             f'<details class="more"><summary>Costs and values</summary>\n{shown}\n</details>\n'
             f'<p class="reading">Its figures: <code>{command}</code></p>'
         )
+    count = f"{len(run.records)} record{'s' if len(run.records) > 1 else ''}"
     return (
         f'<section class="run" id="run-{index}"><header><h1>{html.escape(run.name)}</h1>'
-        f"<p>{len(run.records)} records up to step {last.step}, epoch {last.epoch}</p></header>\n"
+        f"<p>{count} up to step {last.step}, epoch {last.epoch}</p></header>\n"
         f"{verdict_html(run)}\n{shown}</section>"
     )
 
 
-def _panel(panel: Panel, *, wide: bool = False) -> str:
+def _panel(panel: Panel, *, wide: bool = False, lead: str = "") -> str:
     drawn = "".join(inline_svg(figure, alt) for figure, alt in panel.pictures)
     pictures = f'<div class="pictures">{drawn}</div>' if len(panel.pictures) > 1 else drawn
     broad = " wide" if wide or len(panel.pictures) > 1 else ""
     return (
-        f'<figure class="panel{broad}"><h2>{html.escape(panel.title)}</h2>{pictures}'
+        f'<figure class="panel{broad}"><h2>{html.escape(panel.title)}</h2>{lead}{pictures}'
         f"<figcaption>{html.escape(panel.reading)}</figcaption></figure>\n"
     )
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -40,7 +41,8 @@ def print_summary(directory: str | os.PathLike[str], *, title: str, console: Con
     ):
         if path and path.exists():
             # Unbroken, so that a path can be copied from a narrow terminal.
-            console.print(f"[dim]{name:<11}[/]{path}", soft_wrap=True, highlight=False)
+            text = f"[dim]{name:<11}[/][link={path.absolute().as_uri()}]{escape(str(path))}[/link]"
+            console.print(text, soft_wrap=True, highlight=False)
 
 
 def _verdict(run: RunView, title: str) -> Panel:
@@ -50,12 +52,13 @@ def _verdict(run: RunView, title: str) -> Panel:
     # Spelt as in records, configurations and code, so that it can be searched for.
     label = run.verdict.text.get("regime/label") if run.verdict else None
     table.add_row("[dim]regime[/]", f"[bold {colour}]{label or 'no verdict'}[/]{provisional}")
+    shown: dict[str, str] = {}
     for name, key in (("λ₁", "hessian/lambda_1"), ("rel-L2", "field/rel_l2"), ("error", "regime/test_error")):
         value = run.number(key)
-        if key == "regime/test_error" and value == run.number("field/rel_l2"):
-            continue
-        if value is not None:
-            table.add_row(f"[dim]{name}[/]", short(value))
+        # The error of a field is the same number, measured twice.
+        if value is not None and not (key == "regime/test_error" and short(value) == shown.get("rel-L2")):
+            shown[name] = short(value)
+            table.add_row(f"[dim]{name}[/]", shown[name])
     if run.verdict and (guidance := run.verdict.context.get("guidance")):
         table.add_row("[dim]advice[/]", str(guidance))
     return Panel(table, title=title, border_style=colour, expand=False)

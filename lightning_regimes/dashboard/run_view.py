@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from lightning_regimes.recording import Record, read_records
+
+_TIMED_RUN = re.compile(r"(?P<day>\d{8})-(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,21 @@ class RunView:
 
 
 def short_names(runs: Sequence[RunView]) -> list[str]:
-    """The shortest part of the runs' directories that tells all of them apart: experiment, run, or both."""
+    """The shortest part of the runs' directories that tells all of them apart: experiment, run, or both.
+
+    Of runs of one day that are named by their time, as the command does, only the time is left.
+    """
     parts = [run.directory.resolve().parts[-2:] for run in runs]
+    times = [_TIMED_RUN.fullmatch(part[-1]) for part in parts]
+    clocks = [f"{time['hour']}:{time['minute']}:{time['second']}" for time in times if time]
+    days = {time["day"] for time in times if time}
+    if len(set(clocks)) == len(runs) and len(days) == 1:
+        parts = [(part[0], clock) for part, clock in zip(parts, clocks, strict=True)]
     for part in (0, 1):
         names = [each[min(part, len(each) - 1)] for each in parts]
         if len(set(names)) == len(names):
             return names
-    return [run.name for run in runs]
+    return ["/".join(part) for part in parts]
 
 
 def label_of(record: Record | None) -> str | None:

@@ -36,17 +36,24 @@ h2 {{ font-size: 1.05rem; margin: 0 0 .25rem; }}
 .panel {{ background: var(--surface); border: 1px solid var(--grid); border-radius: .75rem; padding: 1.1rem 1.25rem;
   margin: 0; min-width: 0; }}
 .wide {{ grid-column: 1 / -1; }}
-.pictures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: .75rem; }}
+header + .panels {{ margin-top: 1.25rem; }}
+.counts {{ margin: 0 0 .75rem; display: flex; flex-wrap: wrap; gap: .15rem 1.25rem; }}
+.pictures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem; }}
 .panel svg {{ width: 100%; height: auto; display: block; margin: 0 auto; }}
 .panel svg text, .panel svg tspan {{ font-family: inherit !important; }}
 figcaption, .reading {{ color: var(--muted); font-size: .875rem; margin: .5rem 0 0; }}
-.scroll {{ overflow-x: auto; }}
+.scroll {{ overflow-x: auto;
+  background: linear-gradient(to right, var(--surface) 1.5rem, transparent 3rem) local,
+    linear-gradient(to left, var(--surface) 1.5rem, transparent 3rem) right / 100% 100% local,
+    linear-gradient(to right, var(--grid), transparent .75rem),
+    linear-gradient(to left, var(--grid), transparent .75rem) right / 100% 100%; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .875rem; margin-top: .5rem; }}
 th, td {{ text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--grid);
-  vertical-align: top; }}
-th {{ font-weight: 600; color: var(--muted); white-space: nowrap; }}
-td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-td.meaning {{ min-width: 15rem; }}
+  vertical-align: top; white-space: nowrap; }}
+th {{ font-weight: 600; color: var(--muted); vertical-align: bottom; }}
+td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td.meaning {{ min-width: 15rem; white-space: normal; }}
+.cells th, .wrapped td, .costs td:last-child {{ white-space: normal; }}
 code, pre {{ font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }}
 pre {{ overflow-x: auto; margin: .75rem 0 0; }}
 details > summary {{ cursor: pointer; font-weight: 600; }}
@@ -56,6 +63,11 @@ a {{ color: var(--accent); }}
 .chip {{ color: var(--regime); font-weight: 600; white-space: nowrap; }}
 footer {{ margin-top: 2.5rem; }}
 @media (max-width: 40rem) {{ main {{ padding: 1rem .75rem 3rem; }} .verdict {{ padding: 1.1rem 1.1rem; }}
-  .panel {{ padding: .9rem .8rem; }} }}
+  .panel {{ padding: .9rem .8rem; }}
+  .values, .values tbody {{ display: block; }} .values thead, .values .step, .values .better {{ display: none; }}
+  .values tr {{ display: grid; grid-template-columns: 1fr auto; padding: .35rem 0;
+    border-bottom: 1px solid var(--grid); }}
+  .values td {{ border: 0; padding: 0; white-space: normal; overflow-wrap: anywhere; }}
+  .values .meaning {{ grid-column: 1 / -1; min-width: 0; color: var(--muted); }} }}
 @media print {{ .panel, .verdict {{ break-inside: avoid; }} }}
 """

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lightning_regimes.dashboard.palette import COLOURS, GRID, INK, MUTED
 
@@ -62,6 +63,10 @@ def inline_svg(figure: Figure, alt: str) -> str:
         alt: What a reader who cannot see it is told.
     """
     buffer = io.StringIO()
+    for axes in figure.axes:
+        locator = axes.xaxis.get_major_locator()
+        if axes.get_xlabel() == "step" and isinstance(locator, MaxNLocator):
+            locator.set_params(integer=True)
     with report_style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()

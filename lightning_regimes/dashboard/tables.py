@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Sequence
 
+from lightning_regimes.dashboard.html_table import html_table
 from lightning_regimes.dashboard.number_format import short
 from lightning_regimes.dashboard.palette import regime_colour
 from lightning_regimes.dashboard.run_view import RunView, generalization
@@ -30,9 +31,9 @@ def overview_table(runs: Sequence[RunView]) -> str:
         cells = "".join(f'<td class="number">{text}</td>' for text in texts)
         colour = f"--regime: var(--{regime_colour(run.label).name})"
         chip = f'<td class="chip" style="{colour}">{html.escape(run.label or "no verdict")}</td>'
-        rows.append(f'<tr><td><a href="#run-{index}">{html.escape(run.name)}</a></td>{chip}{cells}</tr>')
-    head = _head("run", "regime", "#loss / reference", "#error or held-out", "#margin", "#λ₁")
-    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
+        name = f'<td><a href="#run-{index}">{html.escape(run.name)}</a></td>'
+        rows.append(f'<tr><td class="number">{index + 1}</td>{name}{chip}{cells}</tr>')
+    return html_table(("#no.", "run", "regime", "#loss / reference", "#error or held-out", "#margin", "#λ₁"), rows)
 
 
 def cost_table(run: RunView) -> str:
@@ -57,8 +58,7 @@ def cost_table(run: RunView) -> str:
             f'<td class="number">{len(records)}</td><td class="number">{short(seconds)} s</td>'
             f'<td class="number">{share}</td><td>{html.escape(done)}</td></tr>'
         )
-    head = _head("diagnostic", "#measurements", "#time", "#of training", "work")
-    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
+    return html_table(("diagnostic", "#measured", "#time", "#of training", "work"), rows, kind="costs")
 
 
 def values_table(run: RunView) -> str:
@@ -72,16 +72,7 @@ def values_table(run: RunView) -> str:
         unit = f" {html.escape(quantity.unit)}" if quantity.unit and quantity.unit != "loss" else ""
         rows.append(
             f'<tr><td><code>{html.escape(key)}</code></td><td class="number">{value}{unit}</td>'
-            f'<td class="number">{last.step}</td><td>{_ARROWS[quantity.direction]}</td>'
+            f'<td class="number step">{last.step}</td><td class="better">{_ARROWS[quantity.direction]}</td>'
             f'<td class="meaning">{html.escape(quantity.meaning)}</td></tr>'
         )
-    head = _head("key", "#last value", "#step", "better", "meaning")
-    return f'<div class="scroll" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
-
-
-def _head(*titles: str) -> str:
-    cells = "".join(
-        f'<th scope="col" class="number">{title[1:]}</th>' if title.startswith("#") else f'<th scope="col">{title}</th>'
-        for title in titles
-    )
-    return f"<thead><tr>{cells}</tr></thead>"
+    return html_table(("key", "#last value", "#step", "better", "meaning"), rows, kind="values")

@@ -2,9 +2,10 @@
 
 import html
 import math
+import re
 from collections.abc import Iterator
 
-from lightning_regimes.dashboard.number_format import short
+from lightning_regimes.dashboard.number_format import power_of_ten, short
 from lightning_regimes.dashboard.palette import regime_colour
 from lightning_regimes.dashboard.run_view import RunView, generalization, threshold
 from lightning_regimes.recording import Record
@@ -34,7 +35,7 @@ def verdict_html(run: RunView) -> str:
     guidance = " ".join(filter(None, (meaning, str(context.get("guidance", "")))))
     guidance = guidance.replace("L-BFGS", "L\u2011BFGS")  # a name is not broken between lines
     paragraphs.append(f'<p class="guidance">{html.escape(guidance)}</p>' if guidance else "")
-    reasons = [str(reason).replace("<=", "≤").replace(">=", "≥") for reason in context.get("reasons", ())]
+    reasons = [_typeset(str(reason)) for reason in context.get("reasons", ())]
     if source := context.get("reference_source"):
         reasons.append(f"reference loss: {str(source).replace('_', ' ')}")
     if source := context.get("evidence_source"):
@@ -48,6 +49,12 @@ def verdict_html(run: RunView) -> str:
     )
     paragraphs.append(f'<div class="tiles">{tiles}</div>' if tiles else "")
     return f'<div class="verdict" style="--regime: var(--{regime_colour(label).name})">{"".join(paragraphs)}</div>'
+
+
+def _typeset(reason: str) -> str:
+    """``4.5e-05 <= 0.025`` as the tiles write it: ``4.5×10⁻⁵ ≤ 0.025``."""
+    text = re.sub(r"(?<![\w.])(\d[\d.]*)e([+-]\d{2,})\b", lambda n: f"{n[1]}×{power_of_ten(int(n[2]))}", reason)
+    return text.replace("<=", "≤").replace(">=", "≥")
 
 
 def _tiles(run: RunView, record: Record | None) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from lightning_regimes.landscape.figure_colours import DEFAULT_COLOURS, FigureCo
 from lightning_regimes.landscape.loss_scale import LossScale, loss_scale, plain
 from lightning_regimes.landscape.merge_tree import MergeTree, merge_tree
 from lightning_regimes.landscape.surface import LossSurface
-from lightning_regimes.landscape.surface_labels import axis_label, counted, point_label, require_dim
+from lightning_regimes.landscape.surface_labels import axis_label, counted, in_two_lines, point_label, require_dim
 from lightning_regimes.landscape.tree_simplification import most_persistent
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def draw_contour(
     ratio = np.ptp(first) / np.ptp(second)
     axes.set(
         xlabel=axis_label(surface, 0),
-        ylabel=axis_label(surface, 1),
+        ylabel=in_two_lines(axis_label(surface, 1), width=45),
         xlim=first[[0, -1]],
         ylim=second[[0, -1]],
         aspect="equal" if 1 / _MAX_ASPECT <= ratio <= _MAX_ASPECT else "auto",

@@ -11,7 +11,7 @@ from lightning_regimes.landscape.figure_colours import DEFAULT_COLOURS, FigureCo
 from lightning_regimes.landscape.loss_scale import label_numbers, plain, spans_decades
 from lightning_regimes.landscape.merge_tree import merge_tree
 from lightning_regimes.landscape.surface import LossSurface
-from lightning_regimes.landscape.surface_labels import axis_label, counted, point_label, require_dim
+from lightning_regimes.landscape.surface_labels import axis_label, counted, in_two_lines, point_label, require_dim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,8 +65,8 @@ def draw_surface(
         xlim=surface.axes[0][[0, -1]],
         ylim=surface.axes[1][[0, -1]],
         zlim=(low, high),
-        xlabel=axis_label(surface, 0, with_unit=False),
-        ylabel=axis_label(surface, 1, with_unit=False),
+        xlabel=in_two_lines(axis_label(surface, 0, with_unit=False), width=32),
+        ylabel=in_two_lines(axis_label(surface, 1, with_unit=False), width=32),
         zlabel="loss",
     )
     axes.locator_params(nbins=5)
@@ -81,7 +81,7 @@ def draw_surface(
         axis.line.set(color=colours.muted, linewidth=0.6)
         axis.set_tick_params(labelsize=7, pad=3 if axis is axes.zaxis else 0)
         axis.label.set_size(8)
-        axis.labelpad = 9 if axis is axes.zaxis else 2
+        axis.labelpad = 9 if axis is axes.zaxis else 2 + 4 * axis.label.get_text().count("\n")
     axes.view_init(elev=32, azim=-58)
     axes.set_box_aspect((1, 1, 0.65), zoom=0.87)
     return figure

@@ -29,6 +29,11 @@ def axis_label(surface: LossSurface, index: int, *, with_unit: bool = True) -> s
     return name if "anchors" in found else f"{name}, multiples of it"
 
 
+def in_two_lines(label: str, *, width: int) -> str:
+    """Break a label of more than so many characters before what stands in parentheses."""
+    return label if len(label) <= width else label.replace(" (", "\n(", 1)
+
+
 def point_label(surface: LossSurface) -> str | None:
     """Return what the legend says of the point itself, or nothing where it cannot be shown."""
     is_inside = all(axis[0] <= 0 <= axis[-1] for axis in surface.axes)

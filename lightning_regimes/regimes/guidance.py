@@ -97,7 +97,7 @@ GUIDANCE_TABLE: tuple[GuidanceRow, ...] = (
     GuidanceRow(
         Regime.WELL_TRAINED,
         Remedy.NEWTON,
-        "If the error must fall further, polish by a Newton method with conjugate gradients.",
+        "Newton steps with conjugate gradients reach further still.",
         f"{_MULTI_REGIME}: about half the error of L-BFGS here. Rathore et al. 2024, arXiv:2402.01868: relative L2 "
         "error from 4.2e-3 to 1.9e-3 (convection), 1.9e-2 to 9.9e-3 (reaction), 5.5e-2 to 1.3e-2 (wave).",
         "medium",

@@ -35,6 +35,8 @@ TITLES = {
 
 # More names would run into each other.
 _MAX_TICKS = 9
+_MAX_LARGE_LETTERS = 40
+_MAX_LETTERS = 49
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ def draw_regimes(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColo
     axes.legend(
         handles=[*patches, *marks],
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.18),
-        ncols=2,
+        bbox_to_anchor=(0.5, -0.18 - 0.28 * _room_of_names(_texts(diagram.x_values))),
+        ncols=3,
+        columnspacing=1.0,
+        handlelength=1.4,
         frameon=False,
         fontsize="small",
     )
@@ -218,14 +222,34 @@ def _label_axis(axis: Axis, positions: np.ndarray, values: Sequence[Any]) -> Non
     from matplotlib.axis import XAxis
 
     step = -(-len(values) // _MAX_TICKS)
-    texts = [f"{value:g}" if isinstance(value, int | float) else _class_name(str(value)) for value in values]
+    texts = _texts(values)
     axis.set_ticks(positions[::step].tolist(), labels=texts[::step], minor=False)
-    if isinstance(axis, XAxis) and max(map(len, texts)) > 6:
-        axis.set_tick_params(labelrotation=20)
+    if isinstance(axis, XAxis) and _letters(texts) > _MAX_LETTERS:
+        for label in axis.get_ticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
+    elif isinstance(axis, XAxis) and _letters(texts) > _MAX_LARGE_LETTERS:
+        axis.set_tick_params(labelsize="small")
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """Values as they stand at an axis, names of several words in as many lines."""
+    return [f"{value:g}" if isinstance(value, int | float) else _class_name(str(value)) for value in values]
+
+
+def _letters(texts: Sequence[str]) -> int:
+    """How many letters names take beside each other, each as much room as the longest."""
+    return max(len(line) for text in texts for line in text.split("\n")) * len(texts)
+
+
+def _room_of_names(texts: Sequence[str]) -> float:
+    """How much names take below an axis beyond a line, in parts of its height, about a third at most."""
+    if _letters(texts) > _MAX_LETTERS:
+        return min(1.0, 0.06 * max(map(len, texts)))
+    return 0.2 * max(text.count("\n") for text in texts)
 
 
 def _class_name(text: str) -> str:
-    return text.rpartition(".")[2].removesuffix("Factory")
+    return text.rpartition(".")[2].removesuffix("Factory").replace("_", "\n")
 
 
 def _label_numbers(axis: Axis, low: float, high: float) -> None:

@@ -125,6 +125,9 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path: Path) -> None:
     assert names("pinn/a", "fno/a") == ["pinn", "fno"]
     assert names("pinn/a", "pinn/b") == ["a", "b"]
     assert names("pinn/a", "pinn/b", "fno/a") == ["pinn/a", "pinn/b", "fno/a"]
+    morning, noon = "20261125-080102-ab12", "20261125-120000-cd34"
+    assert names(f"pinn/{morning}", f"pinn/{noon}") == ["08:01:02", "12:00:00"]
+    assert names(f"pinn/{morning}", "pinn/20261126-080102-ab12") == [morning, "20261126-080102-ab12"]
 
 
 def luminance(colour: str) -> float:

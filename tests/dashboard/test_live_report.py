@@ -59,6 +59,20 @@ def test_it_waits_for_the_first_record_and_follows_the_run(server: LiveReport) -
     assert get(server, "/version") == (200, versions[-1][0]), "nothing new: the page stays"
 
 
+def test_a_folder_of_runs_is_followed_as_they_begin(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    with LiveReport([tmp_path / "runs"]) as live:
+        assert "No records yet" in live.page().decode()
+        Journal(tmp_path / "runs" / "first" / "regimes").append(verdict(0, "UNDER_TRAINED"))
+        alone, version = live.page().decode(), live.version()
+        assert "runs/first" in alone
+        assert "follows the run" in alone
+        Journal(tmp_path / "runs" / "second" / "regimes").append(verdict(0, "WELL_TRAINED"))
+        assert live.version() != version
+        assert "runs/second" in live.page().decode()
+
+
 def test_the_page_is_drawn_only_when_there_is_something_new(
     server: LiveReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:

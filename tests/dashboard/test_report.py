@@ -13,6 +13,7 @@ from lightning_regimes.dashboard import print_summary, write_report
 from lightning_regimes.dashboard.number_format import short
 from lightning_regimes.dashboard.palette import COLOURS
 from lightning_regimes.dashboard.run_view import RunView
+from lightning_regimes.dashboard.verdict import _typeset
 from lightning_regimes.recording import Journal, Record
 
 STEPS = np.arange(0, 100, 10)
@@ -336,6 +337,32 @@ def test_series_is_sorted_and_takes_the_last_measurement_of_a_step(tmp_path: Pat
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_reasons_write_numbers_as_the_tiles_do() -> None:
+    assert _typeset("loss = 4.52e-05 <= 0.025: it fits") == "loss = 4.52×10⁻⁵ ≤ 0.025: it fits"
+    assert _typeset("1e+12 >= 1") == "1×10¹² ≥ 1"
+    assert _typeset("width 2e, see v1e-05x") == "width 2e, see v1e-05x"
+
+
+def test_the_costs_fill_the_place_beside_an_odd_panel(tmp_path: Path) -> None:
+    # One narrow panel, then two: of the trace, and of the curvature and the trace.
+    trace = Record("hessian", 0, 0, 0, scalars={"hessian/trace": 1.0})
+    both = Record("hessian", 0, 0, 0, scalars={"hessian/trace": 1.0, "hessian/lambda_1": 1.0})
+    for name, record, wide in (("odd", trace, False), ("even", both, True)):
+        text = write_report([make_run(tmp_path / name, record)]).read_text()
+        panels = text.count('<figure class="panel">')
+        assert (panels % 2 == 0) == wide
+        assert f'<div class="panel{" wide" if wide else ""}"><h2>What the diagnostics cost' in text
+
+
+def test_an_error_that_is_that_of_the_field_is_told_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path, regime(90, test_error=0.30001), field())
+    console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(run, title="experiment", console=console)
+    text = console.export_text()
+    assert "rel-L2  0.3" in text
+    assert not re.search(r"^│ error", text, re.MULTILINE)
 
 
 def test_summary_names_regime_numbers_and_paths(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import wandb
 from rich.console import Console
 
+from lightning_regimes import callbacks
 from lightning_regimes.cli import main
-from lightning_regimes.command.dashboard import show
+from lightning_regimes.command.dashboard import _CALLBACKS, show
 from lightning_regimes.dashboard.recorded_keys import recorded_keys
 from lightning_regimes.dashboard.workspace import WORKSPACE, WorkspacePanel
 from lightning_regimes.recording import Journal, Record, describe
@@ -20,11 +23,14 @@ PANELS = [panel for section in WORKSPACE for panel in section.panels]
 
 
 @pytest.fixture
-def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    # W&B remembers a login that was refused, and would refuse later runs of this process even offline.
+    wandb.teardown()
 
 
 def test_sections_are_those_of_a_run() -> None:
@@ -46,6 +52,14 @@ def test_panels_name_quantities_of_the_vocabulary(panel: WorkspacePanel) -> None
         assert describe(key).key == key
     if panel.kind != "lines":
         assert len(panel.keys) == 1
+
+
+def test_the_callbacks_that_fill_panels_are_known_by_what_they_record() -> None:
+    prefixes = {key.partition("/")[0] for panel in PANELS for key in panel.keys}
+    assert prefixes == set(_CALLBACKS)
+    for prefix, name in _CALLBACKS.items():
+        # The one that works before the training is no diagnostic, and has no name.
+        assert getattr(getattr(callbacks, name), "name", "kces") == prefix
 
 
 def test_no_quantity_is_shown_twice() -> None:
@@ -147,7 +161,7 @@ def test_the_panels_that_a_run_leaves_empty_are_named(run: Path) -> None:
     assert recorded_keys(run)[0] == {"regime/normalized_loss", "regime/label"}
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show(SimpleNamespace(run_directory=run), console)  # type: ignore[arg-type]
-    lines = console.export_text().splitlines()
+    lines = console.export_text(clear=False).splitlines()
     for section in WORKSPACE:
         assert section.name in (line.strip() for line in lines)
     (shown,) = [line for line in lines if "regime/normalized_loss" in line]
@@ -155,6 +169,7 @@ def test_the_panels_that_a_run_leaves_empty_are_named(run: Path) -> None:
     (lacking,) = [line for line in lines if "hessian/lambda_1" in line]
     assert "Sharpness" in lacking
     assert "hessian/lambda_1 – not recorded" in lacking
+    assert "More is recorded by HessianSpectrum, GradientAlignment," in console.export_text(clear=False)
     assert any(line.startswith(f"1 of {len(PANELS)} panels have something to show") for line in lines)
 
 

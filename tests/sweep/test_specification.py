@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_regimes.command.training import TrainingCommand
 from lightning_regimes.sweep import Parameter, SweepSpecification, Trial
 from lightning_regimes.sweep.recorded_sweep import tidy
 
@@ -201,14 +200,3 @@ def test_every_shipped_sweep_can_be_read_and_says_what_to_see(path):
     trials = specification.trials()
     assert len(trials) >= 8
     assert all(trial.arguments[0] == "fit" for trial in trials)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_cells_of_every_shipped_sweep_can_be_built(path, tmp_path, monkeypatch):
-    trials = SweepSpecification.read(path).trials()
-    monkeypatch.chdir(tmp_path)
-    built = {trial.parameters.get("config"): trial for trial in trials}  # one for each file of an axis of files
-    for trial in built.values():
-        callbacks = TrainingCommand([*trial.command, "--trainer.default_root_dir=runs"]).trainer.callbacks
-        assert "RegimeDetection" in {type(callback).__name__ for callback in callbacks}

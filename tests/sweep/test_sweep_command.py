@@ -87,8 +87,13 @@ def test_a_sweep_leaves_table_figure_report_records_and_a_wandb_run(sweep_file, 
     assert [(cell[X], cell[Y], cell["runs"]) for cell in cells] == [("-1", "20", "2"), ("1", "20", "2")]
     page = (directory / "report.html").read_text()
     assert "Phase diagram" in page
-    assert "4 of 4 cells finished" in page
+    assert "4 of 4 runs finished" in page
     assert "http" not in page
+    assert page.count("<svg") == 1 + 5, "the regimes and five quantities, one picture each"
+    assert page.count('class="scroll"') == page.count('class="scroll" tabindex="0"') == 2
+    for row in rows:
+        assert f"cells/{row['key']}" in page
+        assert (directory / "cells" / row["key"]).is_dir()
     (record,) = read_records(directory)
     assert record.scalars["phase_diagram/num_runs"] == 4
     assert len(record.tables["phase_diagram/cells"].rows) == 2
@@ -129,7 +134,7 @@ def test_failed_cells_are_told_and_make_the_command_fail(sweep_file, monkeypatch
     assert all("num_interior" in row["error"] for row in sweep.failed)
     assert capsys.readouterr().out.count("failed") >= 1
     page = write_report(["out"]).read_text()
-    assert "1 of 2 cells finished, 1 failed" in page
+    assert "1 of 2 runs finished, 1 failed" in page
     assert "Failed cells" in page
 
 
@@ -137,7 +142,7 @@ def test_a_report_of_an_unfinished_sweep_shows_what_there_is(sweep_file):
     specification = SweepSpecification.read(sweep_file)
     trials = specification.trials()
     describe_sweep(specification, trials, "out")
-    assert "0 of 4 cells finished" in write_report(["out"]).read_text()
+    assert "0 of 4 runs finished" in write_report(["out"]).read_text()
     Ledger("out").append(
         {
             "key": trials[0].key,
@@ -147,8 +152,8 @@ def test_a_report_of_an_unfinished_sweep_shows_what_there_is(sweep_file):
         }
     )
     page = write_report(["out"]).read_text()
-    assert "1 of 4 cells finished" in page
-    assert "1 cells well-trained" in page
+    assert "1 of 4 runs finished" in page
+    assert "1 well-trained" in page
 
 
 def test_a_sweep_of_another_process_keeps_its_description(sweep_file, capsys):
