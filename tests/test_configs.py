@@ -36,34 +36,6 @@ def only_run(name):
     return run
 
 
-def short(name):
-    """Options that end a training after a few steps, at the end of which all diagnostics have measured."""
-    options = ["--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.check_val_every_n_epoch=1"]
-    if name.startswith("pinn"):
-        options += [
-            "--data.steps_per_epoch=3",
-            "--data.num_interior=50",
-            "--model.network=lightning_regimes.networks.MLP",
-        ]
-        options += ["--model.network.hidden_sizes=[8]"]
-    if name.startswith("neural_ode"):
-        options += ["--data.steps_per_epoch=3", "--data.horizon=1", "--data.rollout_horizon=1"]
-    if "darcy" in name:
-        options += ["--data.num_train=8", "--data.num_val=4", "--data.num_test=4", "--data.cache_dir=fields"]
-    if "navier_stokes" in name:
-        options += ["--data.num_train=2", "--data.num_val=1", "--data.num_test=1", "--data.cache_dir=fields"]
-        options += ["--data.num_frames=3", "--data.num_skipped=0", "--data.solver_resolution=32"]
-    if name.startswith("llama"):
-        options += ["--data.max_bytes=100000", "--data.steps_per_epoch=3", "--data.cache_dir=tokens"]
-        options += ["--data.sequence_length=16", "--model.configuration.hidden_size=16"]
-    if name.startswith("autospec"):
-        options += ["--data.steps_per_epoch=3", "--data.batch_size=4", "--data.size=32", "--data.num_validation=4"]
-        options += ["--data.validation=[bcsstk01]"]
-    if "cora" in name:
-        options += [f"--data.source.folder={GRAPHS}"]
-    return [*QUIET, *options]
-
-
 def contains(whole, part):
     """Whether a configuration has all that another one says; the names of its classes may be longer."""
     if isinstance(part, dict):
@@ -75,18 +47,23 @@ KEYS_IN_WANDB: dict[str, set[str]] = {}
 """What each experiment that has run has logged to W&B."""
 
 
-def run_experiment(name, *options):
-    """Run an experiment shortly, with whatever it needs; return its run directory."""
-    text = (CONFIGS / name).read_text()
-    for needed in re.findall(r"base_checkpoint: runs/(\w+)", text):
-        assert main(["fit", "-c", str(CONFIGS / f"{needed}.yaml"), *short(needed)]) == 0
-    assert main(["fit", "-c", str(CONFIGS / name), *options, *short(name)]) == 0
-    return only_run(name.removesuffix(".yaml"))
+@pytest.fixture
+def run_experiment(short):
+    """Runs an experiment shortly, with whatever it needs, and returns its run directory."""
+
+    def run(name, *options):
+        text = (CONFIGS / name).read_text()
+        for needed in re.findall(r"base_checkpoint: runs/(\w+)", text):
+            assert main(["fit", "-c", str(CONFIGS / f"{needed}.yaml"), *short(needed)]) == 0
+        assert main(["fit", "-c", str(CONFIGS / name), *options, *short(name)]) == 0
+        return only_run(name.removesuffix(".yaml"))
+
+    return run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_and_says_what_to_see(name, finished_run):
+def test_every_experiment_runs_and_says_what_to_see(name, run_experiment, finished_run):
     if "cora" in name and not GRAPHS.is_dir():
         pytest.skip("REGIMES_TEST_DATA names no folder with graphs")
     text = (CONFIGS / name).read_text()
@@ -105,7 +82,7 @@ def keys_in_wandb(run, finished_run):
 
 
 @pytest.mark.slow
-def test_every_panel_of_the_workspace_shows_what_a_shipped_configuration_records(finished_run):
+def test_every_panel_of_the_workspace_shows_what_a_shipped_configuration_records(run_experiment, finished_run):
     keys = set()
     for name in (
         "pinn_convection.yaml",
@@ -125,7 +102,7 @@ def test_every_panel_of_the_workspace_shows_what_a_shipped_configuration_records
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_trains_the_experiment_that_its_head_names(name):
+def test_every_optimizer_trains_the_experiment_that_its_head_names(name, short):
     text = (CONFIGS / "optimizers" / name).read_text()
     assert "What to see:" in text
     (base,) = re.findall(rf"fit -c configs/(\w+)\.yaml -c configs/optimizers/{re.escape(name)}\n", text)
@@ -163,7 +140,7 @@ def test_every_overlay_adds_to_a_foreign_configuration(name, monkeypatch):
         assert any(name.rpartition(".")[2] == class_path.rpartition(".")[2] for name in names)
 
 
-def test_every_key_that_the_demo_records_is_in_every_logger(finished_run):
+def test_every_key_that_the_demo_records_is_in_every_logger(short, finished_run):
     loggers = [
         {"class_path": "WandbLogger", "init_args": {"offline": True}},
         {"class_path": "CSVLogger", "init_args": {"save_dir": "."}},

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shlex
 from pathlib import Path
 
 import lightning as L
@@ -10,7 +9,6 @@ import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from lightning_regimes.cli import main
 from lightning_regimes.recording import VOCABULARY, describe, read_records
 
 ROOT = Path(__file__).parents[1]
@@ -19,34 +17,6 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def commands(text):
-    lines = text.replace("\\\n", " ").splitlines()
-    return [line.partition("  #")[0].strip() for line in lines if line.startswith("lightning-regimes ")]
-
-
-FITS = sorted(
-    {
-        command
-        for page in PAGES
-        for command in commands("\n".join(blocks(page, "bash")))
-        + re.findall(r"`(lightning-regimes fit [^`]*)`", page.read_text())
-        if command.split()[1] == "fit" and not re.search(r"RUN_DIR|…|FOLDER|N\b|OTHER", command)
-    }
-)
-# Those of the README and of the configurations' heads have a test already.
-ELSEWHERE = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "configs").glob("*.yaml")])
-
-
-@pytest.mark.slow
-def test_every_fit_command_parses(capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    own = [command for command in FITS if f"{command}\n" not in ELSEWHERE.replace("\\\n", " ")]
-    assert own
-    for command in own:
-        assert main([*shlex.split(command)[1:], "--print_config"]) == 0, command
-        assert "class_path:" in capsys.readouterr().out
 
 
 def test_every_file_that_is_named_exists():

@@ -6,36 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from lightning_regimes import callbacks
 from lightning_regimes.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BASH = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-COMMENTS = "\n".join(
-    line.lstrip("# ")
-    for path in sorted((ROOT / "configs").glob("*.yaml"))
-    for line in path.read_text().splitlines()
-    if line.startswith("#")
-)
-
-
-def commands(text, start):
-    lines = [line.partition("   #")[0].strip() for line in text.splitlines()]
-    return sorted({line for line in lines if line.startswith(start) and "RUN_DIR" not in line})
-
-
-FITS = commands(BASH + "\n" + COMMENTS, "lightning-regimes fit")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", FITS)
-def test_every_fit_command_parses(command, capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert main([*shlex.split(command)[1:], "--print_config"]) == 0
-    assert "class_path:" in capsys.readouterr().out
 
 
 def test_every_option_in_the_head_of_a_configuration_parses(capsys, monkeypatch):
