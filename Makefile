@@ -1,9 +1,10 @@
 # `make demo` and `make test` set up everything they need in .venv.
 # CONSTRAINTS=/dev/null lifts the choice of a CPU build of torch. Python compiles what it imports, and pip need not
-# compile everything.
+# compile everything; where Python is told not to keep that, as images of containers do, each start takes twice as long.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test coverage slow docs lint format clean
 

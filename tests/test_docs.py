@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from lightning_regimes.recording import VOCABULARY, describe, read_records
+from lightning_regimes.recording import VOCABULARY, describe, read_records, vocabulary
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -60,7 +60,16 @@ def test_python_in_the_pages_is_python_and_its_imports_are_there():
                         assert hasattr(module, alias.name), f"{page.name}: {node.module}.{alias.name}"
 
 
-def test_the_diagnostic_of_forty_lines_measures_and_leaves_the_training_alone(tmp_path):
+@pytest.fixture
+def own_keys():
+    """The keys that a test declares are its own."""
+    before = dict(vocabulary._DECLARED)
+    yield
+    vocabulary._DECLARED.clear()
+    vocabulary._DECLARED.update(before)
+
+
+def test_the_diagnostic_of_forty_lines_measures_and_leaves_the_training_alone(tmp_path, own_keys):
     names: dict[str, object] = {}
     exec(blocks(ROOT / "docs" / "extending.md", "python")[0], names)
     diagnostic = names["GradientNoise"](num_batches=4, every_n_steps=6)
