@@ -13,6 +13,7 @@ from lightning_regimes.curvature.alignment import (
 )
 from lightning_regimes.curvature.block_structure import BlockStructure, block_structure, row_block_share
 from lightning_regimes.curvature.blocks import HessianBlock, block_operators, layers, parameters_of
+from lightning_regimes.curvature.curvlinops_operator import to_curvlinops
 from lightning_regimes.curvature.density import SpectralDensity, spectral_density
 from lightning_regimes.curvature.diagonal import DiagonalEstimate, diagonal
 from lightning_regimes.curvature.edge_of_stability import EdgeOfStability, edge_of_stability
@@ -68,6 +69,7 @@ __all__ = [
     "spectral_density",
     "stability_threshold",
     "subspace_overlap",
+    "to_curvlinops",
     "to_scipy",
     "trace",
 ]
