@@ -4,9 +4,10 @@
 
 Each operator is scaled to a unit diagonal, and solved for a random right-hand side to a relative residual of 1e-8,
 with each rule for the coefficients, from a probe of ten Lanczos steps and from one whose Ritz values are off by up to
-5 %. Two rules know more than that and are there for comparison: ``exact``, Chebyshev on the exact interval, and
-``tuned``, the best of 40 lower ends. A reduction is the number of iterations without a preconditioner over that with
-one; the efficiency is the reduction over the degree, so the part of the products that is not wasted.
+5 %. ``density, n unknown`` is the density rule without the dimension of the operator. Two rules know more than that and
+are there for comparison: ``exact``, Chebyshev on the exact interval, and ``tuned``, the best of 40 lower ends. A
+reduction is the number of iterations without a preconditioner over that with one; the efficiency is the reduction over
+the degree, so the part of the products that is not wasted.
 
 Needs the extra ``[peers]`` (pyamg).
 """
@@ -18,6 +19,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ DEPLOYABLE: dict[str, CoefficientRule] = {
     "smoother": smoothing,
     "clipped": clipped,
     "density": density,
+    "density, n unknown": lambda probe, degree: density(replace(probe, dimension=None), degree),
     "MINRES polynomial": minres_polynomial,
 }
 
@@ -182,7 +185,7 @@ def main() -> None:
     for degree in arguments.degrees:
         print(f"\n{table(rows, degree)}")
     if arguments.output:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        arguments.output.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 if __name__ == "__main__":

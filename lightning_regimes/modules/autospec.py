@@ -43,7 +43,7 @@ class AutoSpec(L.LightningModule):
         probe_size: Ritz values of a probe, as many as the datamodule's.
         width: of the engine's two hidden layers.
         base: the classical rule that ``"solve"`` starts from, ``"clipped"`` or ``"smoothing"``.
-        steps: fewest and most iterations that ``"solve"`` unrolls.
+        steps: iterations that ``"solve"`` unrolls.
         function: of ``"function"``: ``"inverse_sqrt"``, ``"sqrt"``, ``"inverse"``, ``"power"`` or ``"exp"``, see
             :class:`MatrixFunction`.
         exponent: of ``"power"`` or ``"exp"``.
@@ -67,7 +67,7 @@ class AutoSpec(L.LightningModule):
         probe_size: int = 10,
         width: int = 96,
         base: Base = "clipped",
-        steps: tuple[int, int] = (4, 27),
+        steps: int = 40,
         function: FunctionName = "inverse_sqrt",
         exponent: float = 1.0,
         seed: int = 0,
@@ -81,7 +81,7 @@ class AutoSpec(L.LightningModule):
         sizes = (32 if task == "function" else 8) if degree is None else degree, probe_size, width
         self._task: SpectralTask
         if task == "solve":
-            self._task = SolveTask(*sizes, base=base, steps=(steps[0], steps[1]), seed=seed)
+            self._task = SolveTask(*sizes, base=base, steps=steps, seed=seed)
         elif task == "function":
             self._task = FunctionTask(MatrixFunction(function, exponent), *sizes, seed=seed)
         else:

@@ -17,8 +17,6 @@ from lightning_regimes.spectral.solve_loss import plain_cg_loss, unrolled_cg_los
 from lightning_regimes.spectral.spectral_probe import lanczos_probe
 from lightning_regimes.spectral.spectrum_batch import SpectrumBatch
 
-_VALIDATION_STEPS = 20
-
 
 class SolveTask(SpectralTask):
     """Coefficients of a :class:`ResidualRecurrence` that precondition conjugate gradients.
@@ -32,33 +30,28 @@ class SolveTask(SpectralTask):
         probe_size: Ritz values of a probe.
         width: of the engine.
         base: the rule that is corrected.
-        steps: fewest and most iterations that are unrolled; each training step draws a number between.
+        steps: iterations that are unrolled.
         seed: of the engine's weights.
 
     Raises:
-        ValueError: the steps are out of order.
+        ValueError: there are no steps.
     """
 
-    def __init__(
-        self, degree: int, probe_size: int, width: int, *, base: Base, steps: tuple[int, int], seed: int
-    ) -> None:
-        if not 1 <= steps[0] <= steps[1]:
-            raise ValueError(f"`steps` are a smaller and a larger number of iterations, got {tuple(steps)}")
+    def __init__(self, degree: int, probe_size: int, width: int, *, base: Base, steps: int, seed: int) -> None:
+        if steps < 1:
+            raise ValueError(f"`steps` is at least 1, got {steps}")
         self.steps = steps
         self.engine = RecurrenceEngine(degree, probe_size=probe_size, width=width, base=base, seed=seed)
         self.base = copy.deepcopy(self.engine).requires_grad_(False)
 
     def loss(self, engine: nn.Module, batch: SpectrumBatch, generator: torch.Generator | None = None) -> Tensor:
-        """Return the mean contraction by an iteration, see :func:`unrolled_cg_loss`."""
-        num_steps = _VALIDATION_STEPS
-        if generator is not None:
-            num_steps = int(torch.randint(self.steps[0], self.steps[1] + 1, (), generator=generator))
+        """Return the mean logarithm of the iterations, see :func:`unrolled_cg_loss`."""
         recurrence: ResidualRecurrence = engine(batch.probe)
-        return unrolled_cg_loss(recurrence, batch.eigenvalues, batch.right_hand_side, batch.upper, num_steps=num_steps)
+        return unrolled_cg_loss(recurrence, batch.eigenvalues, batch.right_hand_side, batch.upper, num_steps=self.steps)
 
     def trivial_loss(self, batch: SpectrumBatch) -> Tensor:
-        """Return the contraction without a preconditioner."""
-        return plain_cg_loss(batch.eigenvalues, batch.right_hand_side, num_steps=_VALIDATION_STEPS)
+        """Return the mean logarithm of the iterations without a preconditioner."""
+        return plain_cg_loss(batch.eigenvalues, batch.right_hand_side, num_steps=self.steps)
 
     def measure(self, operator: TensorOperator, vector: Tensor, seed: int) -> dict[str, float]:
         """Return reduction, efficiency, ratio to the base and the number of fall-backs."""

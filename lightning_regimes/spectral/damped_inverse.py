@@ -27,7 +27,8 @@ class DampedInverse:
     It is linear, symmetric and positive definite, costs the same for every vector, and never waits for a number to come
     from the device, as each step of conjugate gradients does; these are more exact for as many products with a single
     vector. It has the shape, dtype, device and ``@`` of the operators of :mod:`lightning_regimes.curvature`, so that
-    curvlinops takes it as it is, and :func:`~lightning_regimes.curvature.to_scipy` makes it one of SciPy.
+    the estimators of curvlinops take it as it is; :func:`~lightning_regimes.curvature.to_curvlinops` makes it an
+    operator of curvlinops, and :func:`~lightning_regimes.curvature.to_scipy` one of SciPy.
 
     By default the residual polynomial is as small as can be from μ, or from the lowest Ritz value of H + μI if H has a
     negative one, to the upper bound of the probe, so that the error is bounded by :attr:`relative_error` for every

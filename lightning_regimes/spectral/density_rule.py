@@ -13,6 +13,7 @@ from lightning_regimes.spectral.simulated_cg import iterations_until, simulated_
 from lightning_regimes.spectral.spectral_probe import SpectralProbe
 
 _POINTS_PER_VALUE = 10
+_MOST_POINTS_PER_VALUE = 30
 _NUM_CUTS = 40
 _NUM_STEPS = 40
 _TARGET = 1e-8
@@ -22,9 +23,11 @@ def density(probe: SpectralProbe, degree: int) -> ResidualRecurrence:
     r"""Return the Chebyshev recurrence whose lower end makes simulated conjugate gradients fastest.
 
     The simulation runs on the spectrum that the probe suggests: each Ritz value is spread over its residual, as far as
-    half way to its neighbours, so that a converged value remains an isolated point. Forty lower ends, from
-    :math:`b / (16 d^2)` to b/2 in equal ratios, are tried there, and the one that needs the fewest iterations for an
-    error of 1e-8 is taken. Nothing is learned.
+    half way to its neighbours, so that a converged value remains an isolated point. It becomes as many points as it
+    stands for eigenvalues, by its weight and the dimension of the operator, from one to thirty, since conjugate
+    gradients are soon done with few low eigenvalues, and not with many; ten if the dimension is not known. Forty lower
+    ends, from :math:`b / (16 d^2)` to b/2 in equal ratios, are tried there, and the one that needs the fewest
+    iterations for an error of 1e-8 is taken. Nothing is learned.
 
     Args:
         probe: of one operator.
@@ -46,7 +49,7 @@ def density(probe: SpectralProbe, degree: int) -> ResidualRecurrence:
 
 
 def spread_spectrum(probe: SpectralProbe) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and weights, shape (10 m,), float64: each Ritz value spread over its residual."""
+    """Return eigenvalues and weights in float64, each Ritz value spread over its residual; see :func:`density`."""
     ritz, weights, residuals = (part.double().cpu() for part in (probe.ritz, probe.weights, probe.residuals))
     upper = probe.upper.double().cpu()
     ritz = ritz.clamp(min=1e-8 * float(upper))
@@ -54,7 +57,11 @@ def spread_spectrum(probe: SpectralProbe) -> tuple[Tensor, Tensor]:
     # A residual may be larger than the lowest value; a ratio of 30 is as far as a few steps may have missed it.
     start = torch.maximum(ritz - residuals, torch.cat([ritz[:1] / 30, middles]))
     end = torch.minimum(ritz + residuals, torch.cat([middles, upper.clamp(min=float(ritz[-1]))[None]]))
-    fraction = (torch.arange(_POINTS_PER_VALUE, dtype=torch.float64) + 0.5) / _POINTS_PER_VALUE
-    points = start[:, None] + (end - start)[:, None] * fraction
-    spread = (weights / _POINTS_PER_VALUE)[:, None].expand(-1, _POINTS_PER_VALUE)
-    return points.reshape(-1), spread.reshape(-1)
+    if probe.dimension is None:
+        counts = torch.full(ritz.shape, _POINTS_PER_VALUE)
+    else:
+        counts = (probe.dimension * weights).round().clamp(1, _MOST_POINTS_PER_VALUE).long()
+    value = torch.arange(len(ritz)).repeat_interleave(counts)
+    place = torch.arange(len(value)) - (counts.cumsum(0) - counts)[value]
+    fraction = (place.double() + 0.5) / counts[value]
+    return start[value] + (end - start)[value] * fraction, (weights / counts)[value]

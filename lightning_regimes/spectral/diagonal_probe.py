@@ -48,4 +48,4 @@ def diagonal_probe(eigenvalues: Tensor, start: Tensor, *, num_steps: int = 10) -
     matrix = matrix + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
     values, vectors = torch.linalg.eigh(matrix)
     residuals = couplings[-1].unsqueeze(-1) * vectors[..., -1, :].abs()
-    return SpectralProbe.from_ritz(values, vectors[..., 0, :].square(), residuals)
+    return SpectralProbe.from_ritz(values, vectors[..., 0, :].square(), residuals, dimension=eigenvalues.shape[-1])

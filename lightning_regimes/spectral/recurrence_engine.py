@@ -19,10 +19,13 @@ Base = Literal["clipped", "smoothing"]
 class RecurrenceEngine(nn.Module):
     r"""Corrections of a classical rule, learned in the manner of AutoSpec.
 
-    A network of three layers maps the probe, relative to its largest value, to a change of the lower end a of the
-    Chebyshev interval and to factors of its coefficients,
+    A network of three layers maps the probe, relative to its largest value, and the dimension of the operator to a
+    change of the lower end a of the Chebyshev interval and to factors of its coefficients,
 
     .. math:: a \, e^{c}, \qquad \alpha_j \, e^{\frac12 \tanh u_j}, \qquad \beta_j \, e^{\frac12 \tanh v_j}
+
+    The dimension matters since conjugate gradients find few low eigenvalues by themselves, and a share of a spectrum
+    is few of a small operator and many of a large one.
 
     Its last layer begins with zeros, so that before training it is the rule itself. It is in float64, scales with the
     operator, and serves any size of one.

@@ -35,6 +35,7 @@ class SpectralProbe:
         weights: w, shape (..., m), with sum 1.
         residuals: :math:`\|A y_i - \theta_i y_i\|`, shape (..., m).
         upper: above the largest eigenvalue as far as one can tell, shape (...).
+        dimension: n of the operator, or of all in a batch; None where it is not known.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -44,6 +45,7 @@ class SpectralProbe:
     weights: Tensor
     residuals: Tensor
     upper: Tensor
+    dimension: int | None = None
 
     def __post_init__(self) -> None:
         if not self.ritz.shape == self.weights.shape == self.residuals.shape or not self.ritz.shape[-1:]:
@@ -58,10 +60,16 @@ class SpectralProbe:
 
     @classmethod
     def from_ritz(
-        cls, ritz: Tensor, weights: Tensor, residuals: Tensor, *, inflation: float = INFLATION
+        cls,
+        ritz: Tensor,
+        weights: Tensor,
+        residuals: Tensor,
+        *,
+        dimension: int | None = None,
+        inflation: float = INFLATION,
     ) -> SpectralProbe:
         r"""Return a probe with the upper bound :math:`\text{inflation} \cdot \max_i (\theta_i + \text{residual}_i)`."""
-        return cls(ritz, weights, residuals, inflation * (ritz + residuals).amax(-1))
+        return cls(ritz, weights, residuals, inflation * (ritz + residuals).amax(-1), dimension)
 
     @classmethod
     def from_eigenpairs(cls, pairs: Eigenpairs, vector: Tensor | None = None) -> SpectralProbe:
@@ -84,7 +92,7 @@ class SpectralProbe:
             parts = parts / vector.detach().to("cpu", torch.float64).square().sum()
             weights = torch.cat([parts, (1 - parts.sum()).clamp(min=0)[None]])
         order = ritz.argsort()
-        return cls.from_ritz(ritz[order], weights[order], residuals[order])
+        return cls.from_ritz(ritz[order], weights[order], residuals[order], dimension=pairs.vectors.shape[0])
 
     @property
     def size(self) -> int:
@@ -100,11 +108,13 @@ class SpectralProbe:
         """Return the probe of the operator times a positive number, shape (...)."""
         factor = torch.as_tensor(factor, dtype=self.ritz.dtype, device=self.ritz.device)
         along = factor.unsqueeze(-1)
-        return SpectralProbe(self.ritz * along, self.weights, self.residuals * along, self.upper * factor)
+        return SpectralProbe(
+            self.ritz * along, self.weights, self.residuals * along, self.upper * factor, self.dimension
+        )
 
     def shifted(self, shift: float) -> SpectralProbe:
         r"""Return the probe of :math:`A + \mu I`."""
-        return SpectralProbe(self.ritz + shift, self.weights, self.residuals, self.upper + shift)
+        return SpectralProbe(self.ritz + shift, self.weights, self.residuals, self.upper + shift, self.dimension)
 
     def noisy(self, relative: float, generator: torch.Generator | None = None) -> SpectralProbe:
         r"""Return a probe whose Ritz values are off by up to a fraction, and which knows that.
@@ -120,12 +130,16 @@ class SpectralProbe:
         noise = torch.rand(self.ritz.shape, generator=generator, dtype=self.ritz.dtype).to(self.ritz.device)
         ritz, order = (self.ritz * (1 + relative * (2 * noise - 1))).sort(-1)
         weights, residuals = self.weights.gather(-1, order), self.residuals.gather(-1, order)
-        return SpectralProbe.from_ritz(ritz, weights, residuals, inflation=INFLATION * (1 + relative))
+        return SpectralProbe.from_ritz(
+            ritz, weights, residuals, dimension=self.dimension, inflation=INFLATION * (1 + relative)
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> SpectralProbe:
         """Return the probe on another device or in another dtype, as :meth:`torch.Tensor.to` has it."""
-        parts = (self.ritz, self.weights, self.residuals, self.upper)
-        return SpectralProbe(*(part.to(*args, **kwargs) for part in parts))
+        ritz, weights, residuals, upper = (
+            part.to(*args, **kwargs) for part in (self.ritz, self.weights, self.residuals, self.upper)
+        )
+        return SpectralProbe(ritz, weights, residuals, upper, self.dimension)
 
 
 def lanczos_probe(
@@ -161,4 +175,4 @@ def lanczos_probe(
     pairs = space.ritz_pairs()
     weights = pairs.coefficients[0] ** 2
     parts = (torch.from_numpy(part.copy()) for part in (pairs.values, weights, pairs.residuals))
-    return SpectralProbe.from_ritz(*parts)
+    return SpectralProbe.from_ritz(*parts, dimension=size)

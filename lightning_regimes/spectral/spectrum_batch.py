@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +36,7 @@ class SpectrumBatch(NamedTuple):
     @property
     def probe(self) -> SpectralProbe:
         """The probe."""
-        return SpectralProbe(self.ritz, self.weights, self.residuals, self.upper)
+        return SpectralProbe(self.ritz, self.weights, self.residuals, self.upper, self.eigenvalues.shape[-1])
 
 
 def draw_spectra(
@@ -83,15 +83,15 @@ def draw_spectra(
     eigenvalues = torch.stack(rows)
     vectors = torch.randn(2, batch_size, count, generator=generator, dtype=torch.float64)
     probe = diagonal_probe(eigenvalues, vectors[0], num_steps=probe_size)
+    parts: Iterable[Tensor] = _parts(probe)
     if probe_noise > 0:
         noisy = probe.noisy(probe_noise, generator)
         is_noisy = torch.rand(batch_size, generator=generator) < 0.5
         parts = (
             torch.where(is_noisy.reshape(-1, *[1] * (off.ndim - 1)), off, exact)
-            for off, exact in zip(_parts(noisy), _parts(probe), strict=True)
+            for off, exact in zip(_parts(noisy), parts, strict=True)
         )
-        probe = SpectralProbe(*parts)
-    return SpectrumBatch(eigenvalues, vectors[1], *_parts(probe))
+    return SpectrumBatch(eigenvalues, vectors[1], *parts)
 
 
 def _parts(probe: SpectralProbe) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import cg as scipy_cg
 
 from lightning_regimes.spectral import (
     PolynomialPreconditioner,
+    SpectralProbe,
     as_operator,
     cg,
     chebyshev,
@@ -22,10 +23,29 @@ from lightning_regimes.spectral import (
     smoothing,
     spanning,
 )
+from lightning_regimes.spectral.density_rule import spread_spectrum
 from lightning_regimes.spectral.simulated_cg import simulated_cg
 from lightning_regimes.spectral.spectrum_families import FAMILIES
 
 RULES = [spanning, smoothing, clipped, density, minres_polynomial]
+
+
+def test_a_ritz_value_is_as_many_points_as_it_stands_for_eigenvalues():
+    parts = [torch.tensor(part, dtype=torch.float64) for part in ([0.1, 0.5, 1.0], [0.01, 0.2, 0.79], [0.0, 0.1, 0.2])]
+    probe = SpectralProbe.from_ritz(*parts, dimension=50)
+    points, weights = spread_spectrum(probe)
+    assert len(points) == len(weights) == 1 + 10 + 30
+    torch.testing.assert_close(points[1:11], 0.4 + 0.2 * (torch.arange(10, dtype=torch.float64) + 0.5) / 10)
+    torch.testing.assert_close(weights[:11], torch.tensor([0.01, *[0.02] * 10], dtype=torch.float64))
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-14)
+    assert len(spread_spectrum(replace(probe, dimension=None))[0]) == 30
+
+
+def test_a_small_operator_leaves_more_low_eigenvalues_to_conjugate_gradients():
+    probe = lanczos_probe(as_operator((torch.linspace(1e-3, 1, 200, dtype=torch.float64) ** 1.5).diag()))
+    # The lower end of Chebyshev's interval follows from the first coefficient, 2 / (a + b).
+    ends = [float(2 / density(replace(probe, dimension=n), 8).alpha[0] - probe.upper) for n in (30, 400)]
+    assert ends[0] > 5 * ends[1]
 
 
 def test_the_iterates_are_those_of_scipy(with_spectrum, random_vector):

@@ -1,5 +1,7 @@
 """Before training an engine is the classical rule; it scales, takes shorter probes and survives a file."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -58,10 +60,20 @@ def test_a_probe_of_fewer_values_is_filled_up():
         torch.cat([zeros, probe.weights]),
         torch.cat([zeros, probe.residuals]),
         probe.upper,
+        3,
     )
     torch.testing.assert_close(engine(full).alpha, found.alpha, rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match="at most 10 values, got 12"):
         engine(lanczos_probe(as_operator(torch.linspace(1, 2, 12, dtype=torch.float64).diag()), num_steps=12))
+
+
+def test_the_dimension_is_seen_up_to_a_few_thousand_and_taken_for_large_where_it_is_not_known():
+    engine, probe = disturbed(), draw_spectra(8, seed=5).probe
+    alpha = {n: engine(replace(probe, dimension=n)).alpha for n in (64, 256, 4096, 10**7, None)}
+    assert torch.equal(alpha[256], engine(probe).alpha)
+    assert not torch.equal(alpha[256], alpha[64])
+    assert torch.equal(alpha[4096], alpha[10**7])
+    assert torch.equal(alpha[4096], alpha[None])
 
 
 def test_a_file_holds_the_weights_to_single_precision(tmp_path):

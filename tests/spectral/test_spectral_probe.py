@@ -30,6 +30,16 @@ def test_every_residual_bounds_the_distance_to_an_eigenvalue(with_spectrum):
     assert float(probe.upper) > float(EIGENVALUES[-1])
 
 
+def test_the_dimension_stays_with_a_probe(with_spectrum):
+    probe = lanczos_probe(with_spectrum(EIGENVALUES)[0], num_steps=10)
+    others = (probe.scaled(2.0), probe.shifted(1.0), probe.noisy(0.05), probe.to(torch.float32))
+    assert [other.dimension for other in (probe, *others)] == [60] * 5
+    start = torch.ones(60, dtype=torch.float64)
+    assert diagonal_probe(EIGENVALUES, start).dimension == 60
+    parts = probe.ritz, probe.weights, probe.residuals
+    assert SpectralProbe.from_ritz(*parts).dimension is None
+
+
 def test_an_invariant_space_ends_the_steps():
     operator = as_operator(torch.diag(torch.tensor([1.0, 1.0, 2.0, 2.0, 5.0], dtype=torch.float64)))
     probe = lanczos_probe(operator, num_steps=10, start=torch.ones(5, dtype=torch.float64))
