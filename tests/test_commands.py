@@ -38,7 +38,8 @@ OTHER_PROGRAMS = {
     r"python -m venv \.venv|\.venv/bin/pip install -c constraints\.txt -e \"\.\[test\]\"": "the same as `make demo`",
     r"LIGHTNING_REGIMES=\S+ python your_script\.py": "test_zero_code.py",
     r"python your_script\.py fit -c your_config\.yaml( -c configs/diagnostics/\w+\.yaml)+": "test_configs.py",
-    r"(?:OMP_NUM_THREADS=1 )?python (examples|benchmarks)/\w+\.py.*": "minutes to hours, or files that are not here; mypy reads them",
+    r"python examples/\w+\.py.*": "test_examples.py runs each of them",
+    r"(?:OMP_NUM_THREADS=1 )?python benchmarks/\w+\.py.*": "minutes to hours, or files that are not here; mypy reads them",
     r"wandb (sync|leet|sweep|agent)\b.*": "W&B's own, with a login or a terminal",
     r"pip install .*": "test_packaging.py builds what is installed",
 }
