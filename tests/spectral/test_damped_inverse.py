@@ -90,7 +90,9 @@ def test_curvlinops_takes_it_as_it_is(with_spectrum):
     inverse = DampedInverse(operator, 0.5, degree=40)
     truth = float((1 / (EIGENVALUES + 0.5)).sum())
     torch.manual_seed(0)
-    assert float(curvlinops.hutchpp_trace(inverse, num_matvecs=57)) == pytest.approx(truth, rel=0.05)
+    # Of 60 rows it takes at most 57 samples, hence a mean of several estimates.
+    estimates = [float(curvlinops.hutchpp_trace(inverse, num_matvecs=57)) for _ in range(100)]
+    assert np.mean(estimates) == pytest.approx(truth, rel=0.01)
 
 
 def test_a_rule_for_preconditioners_may_make_the_coefficients(with_spectrum):
