@@ -22,7 +22,7 @@ class FieldSnapshot(Diagnostic):
     """Records prediction, reference and error maps of a module that offers ``field_on_grid()``.
 
     That method returns the coordinates of the two axes, ``axis_0`` (n,) and ``axis_1`` (m,), and on their grid the
-    ``prediction`` and the ``reference``, (n, m), and of an operator its ``input``, too.
+    ``prediction`` and, where there is one, the ``reference``, (n, m), and of an operator its ``input``, too.
 
     Args:
         at_end: take one when training ends.
@@ -55,38 +55,42 @@ class FieldSnapshot(Diagnostic):
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
         """Evaluate the grid."""
         fields: Mapping[str, Tensor] = pl_module.field_on_grid()  # type: ignore[operator]
-        names = _FIELDS + (("input",) if "input" in fields else ())
+        names = [name for name in _FIELDS if name in fields]
         arrays = {f"field/{name}": fields[name].detach().cpu().double().numpy() for name in names}
-        prediction, reference = arrays["field/prediction"], arrays["field/reference"]
-        error = float(np.linalg.norm(prediction - reference) / np.linalg.norm(reference))
+        prediction, reference = arrays["field/prediction"], arrays.get("field/reference")
+        scalars: dict[str, float] = {"field/num_evaluations": prediction.size}
+        if reference is not None:
+            scalars["field/rel_l2"] = float(np.linalg.norm(prediction - reference) / np.linalg.norm(reference))
         axis_names = fields.get("axis_names", ("axis 0", "axis 1"))
         return Measurement(
-            scalars={"field/rel_l2": error, "field/num_evaluations": prediction.size},
+            scalars=scalars,
             arrays=arrays,
             context={"axis_names": list(axis_names)},
             figures={"field/maps": lambda: draw_maps(arrays, axis_names)},
         )
 
 
-_FIELDS = ("axis_0", "axis_1", "prediction", "reference")
+_FIELDS = ("axis_0", "axis_1", "prediction", "reference", "input")
 
 
 def draw_maps(arrays: Mapping[str, np.ndarray], axis_names: Any) -> Figure:
-    """Draw the input if there is one, reference, prediction and absolute error; the middle two share a scale."""
+    """Draw input, reference, prediction and absolute error, as far as there are any; the middle two share a scale."""
     from matplotlib.figure import Figure
 
     x, y = arrays["field/axis_0"], arrays["field/axis_1"]
-    prediction, reference = arrays["field/prediction"], arrays["field/reference"]
-    low, high = float(reference.min()), float(reference.max())
-    panels: list[tuple[str, np.ndarray, str, float | None, float | None]] = [
-        ("reference", reference, "viridis", low, high),
-        ("prediction", prediction, "viridis", low, high),
-        ("absolute error", np.abs(prediction - reference), "magma", 0.0, None),
-    ]
+    prediction, reference = arrays["field/prediction"], arrays.get("field/reference")
+    shown = prediction if reference is None else reference
+    scale = ("viridis", float(shown.min()), float(shown.max()))
+    panels: list[tuple[str, np.ndarray, str, float | None, float | None]] = [("prediction", prediction, *scale)]
+    if reference is not None:
+        error = np.abs(prediction - reference)
+        panels = [("reference", reference, *scale), *panels, ("absolute error", error, "magma", 0.0, None)]
     if "field/input" in arrays:
         panels.insert(0, ("input", arrays["field/input"], "viridis", None, None))
     figure = Figure(figsize=(11 / 3 * len(panels), 3), layout="constrained")
-    for axes, (title, values, colours, bottom, top) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, values, colours, bottom, top) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         image = axes.pcolormesh(y, x, values, cmap=colours, vmin=bottom, vmax=top, shading="nearest", rasterized=True)
         axes.set(title=title, xlabel=axis_names[1], ylabel=axis_names[0])
         figure.colorbar(image, ax=axes)

@@ -32,7 +32,9 @@ class RegimeDetection(Diagnostic):
     - over a **reference loss**: the module's ``trivial_loss(batch)`` if it has that method, otherwise the loss at
       initialization on the first batch;
     - a dimensionless **error**: the module's ``reference_error()``, or the logged metric ``error_metric``;
-    - without an error, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
+    - without an error, an **estimate** of it that needs no reference: the module's ``estimated_error()``, as that of a
+      physics-informed network;
+    - without an estimate, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
       ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``. Its reference is that of
       the training loss, or the module's ``heldout_trivial_loss()`` where the two losses have different scales, as on
       segments and on whole trajectories.
@@ -40,6 +42,8 @@ class RegimeDetection(Diagnostic):
     Args:
         error_metric: name of a logged metric that is a dimensionless error, such as an error rate or a relative norm.
         heldout_metric: name of a logged metric that is the training loss on held-out data.
+        estimate_error: ask the module for an estimate of the error also where the error is known, to see both; False
+            never asks.
         thresholds: where "low" ends; default :class:`~lightning_regimes.regimes.RegimeThresholds`.
         at_end: also label the finished run.
         num_batches: how many different training batches the training loss is evaluated on.
@@ -54,6 +58,7 @@ class RegimeDetection(Diagnostic):
         *,
         error_metric: str | None = None,
         heldout_metric: str | None = None,
+        estimate_error: bool | None = None,
         thresholds: RegimeThresholds | None = None,
         at_end: bool = True,
         num_batches: int = 4,
@@ -62,6 +67,7 @@ class RegimeDetection(Diagnostic):
     ) -> None:
         self.error_metric = error_metric
         self.heldout_metric = heldout_metric
+        self.estimate_error = estimate_error
         self.thresholds = thresholds or RegimeThresholds()
         super().__init__(at_end=at_end, num_batches=num_batches, overhead_budget=overhead_budget, **options)
 
@@ -131,10 +137,11 @@ class RegimeDetection(Diagnostic):
         return time.perf_counter() - start
 
     def measure(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> Measurement:
-        """Collect the three numbers and classify."""
+        """Collect the numbers and classify."""
         loss, loss_source = self._training_loss(probe, pl_module)
         reference, reference_source = self._reference_loss(probe, pl_module)
         error, error_source = self._error(trainer, pl_module)
+        estimate = self._estimated_error(pl_module, error)
         heldout, heldout_source = self._heldout_loss(trainer, pl_module)
         steps, losses = self._history.arrays()
         trend = loss_trend(steps, losses)
@@ -148,24 +155,26 @@ class RegimeDetection(Diagnostic):
             "regime/num_evaluations": probe.num_batches * (1 + (reference_source == "trivial_loss")),
         }
         scalars |= {} if error is None else {"regime/test_error": error}
+        scalars |= {} if estimate is None else {"regime/estimated_error": estimate}
         if heldout is not None:
             scalars |= {"regime/heldout_loss": heldout, "regime/normalized_heldout_loss": heldout / heldout_reference}
         scalars |= {} if trend is None else {"regime/loss_trend": trend}
         context: dict[str, Any] = {
             "loss_source": loss_source,
             "reference_source": reference_source,
-            "evidence_source": error_source or heldout_source,
+            "evidence_source": error_source or (heldout_source if estimate is None else "estimated_error"),
             "thresholds": {"fit": self.thresholds.fit, "error": self.thresholds.error},
         }
         arrays = {"regime/loss_history_steps": steps, "regime/loss_history": losses}
         text: dict[str, str] = {}
-        if error is None and heldout is None and loss / reference <= self.thresholds.fit:
+        if error is None and estimate is None and heldout is None and loss / reference <= self.thresholds.fit:
             context["reasons"] = [self._without_evidence(trainer)]
         else:
             report = classify(
                 loss,
                 reference_loss=reference,
                 error=error,
+                estimated_error=estimate,
                 heldout_loss=heldout,
                 heldout_reference_loss=heldout_reference,
                 loss_trend=trend,
@@ -182,6 +191,7 @@ class RegimeDetection(Diagnostic):
             context |= {"reasons": list(report.reasons), "guidance": str(advice)}
         evidence = [("training loss / reference loss", loss / reference, self.thresholds.fit)]
         evidence += [] if error is None else [("error", error, self.thresholds.error)]
+        evidence += [] if estimate is None else [("estimated error", estimate, self.thresholds.error)]
         evidence += (
             []
             if heldout is None
@@ -227,6 +237,16 @@ class RegimeDetection(Diagnostic):
             return (None, None) if value is None else (value, self.error_metric)
         value = _of_the_module(pl_module, "reference_error")
         return (None, None) if value is None else (value, "reference_error")
+
+    def _estimated_error(self, pl_module: L.LightningModule, error: float | None) -> float | None:
+        wanted = error is None and self.error_metric is None if self.estimate_error is None else self.estimate_error
+        if not wanted:
+            return None
+        try:
+            return _of_the_module(pl_module, "estimated_error")
+        except (ValueError, RuntimeError) as problem:
+            self.warn(f"RegimeDetection goes on without an estimate of the error: {problem}", once="estimate")
+            return None
 
     def _heldout_loss(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[float | None, str | None]:
         if self.error_metric is not None and _logged(trainer, self.error_metric) is None:

@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 from lightning_regimes.dashboard.log_axis import label_decades
 from lightning_regimes.dashboard.palette import GRID, INK, MUTED, REGIMES, SURFACE, regime_colour
 from lightning_regimes.dashboard.panel import Panel
-from lightning_regimes.dashboard.run_view import RunView, generalization, label_of, threshold
+from lightning_regimes.dashboard.run_view import (
+    RunView,
+    generalization,
+    generalization_threshold,
+    label_of,
+    threshold,
+)
 from lightning_regimes.recording import Record
 
 
@@ -24,10 +30,12 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
     assert fit is not None
     assert found is not None
     name = found[1]
-    limit = (threshold(last, "error") if name == "error" else fit) or fit
+    # One axis holds one kind of evidence: that of the first run's last record.
+    paths = [(run, same) for run, path in paths if (same := [each for each in path if _evidence(each) == name])]
+    limit = generalization_threshold(last, name) or fit
     figure = Figure(figsize=(4.3, 3.3))
     axes = figure.add_subplot()
-    _quadrants(axes, fit, limit, inconsistent=name == "error")
+    _quadrants(axes, fit, limit, inconsistent=name.endswith("error"))
     for run, path in paths:
         x = np.array([record.scalars["regime/normalized_loss"] for record in path])
         y = np.array([value[0] for record in path if (value := generalization(record))])
@@ -74,6 +82,11 @@ def _path(run: RunView) -> list[Record]:
         and np.isfinite([value[0], record.scalars["regime/normalized_loss"]]).all()
         and threshold(record, "fit") is not None
     ]
+
+
+def _evidence(record: Record) -> str | None:
+    found = generalization(record)
+    return found[1] if found else None
 
 
 def _quadrants(axes: Axes, fit: float, limit: float, *, inconsistent: bool) -> None:

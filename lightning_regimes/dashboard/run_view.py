@@ -112,11 +112,21 @@ def label_of(record: Record | None) -> str | None:
 
 
 def generalization(record: Record) -> tuple[float, str] | None:
-    """What tells whether a fitted run generalizes, and its name: the error, or else the normalized held-out loss."""
-    for key, name in (("regime/test_error", "error"), ("regime/normalized_heldout_loss", "held-out loss / reference")):
+    """What tells whether a fitted run generalizes, and its name: the error, its estimate, or the held-out loss."""
+    evidence = {
+        "regime/test_error": "error",
+        "regime/estimated_error": "estimated error",
+        "regime/normalized_heldout_loss": "held-out loss / reference",
+    }
+    for key, name in evidence.items():
         if key in record.scalars:
             return record.scalars[key], name
     return None
+
+
+def generalization_threshold(record: Record, name: str) -> float | None:
+    """The threshold for what :func:`generalization` calls by this name."""
+    return threshold(record, "error" if name.endswith("error") else "fit")
 
 
 def threshold(record: Record, name: str) -> float | None:

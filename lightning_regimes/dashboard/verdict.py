@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lightning_regimes.dashboard.number_format import power_of_ten, short
 from lightning_regimes.dashboard.palette import regime_colour
-from lightning_regimes.dashboard.run_view import RunView, generalization, threshold
+from lightning_regimes.dashboard.run_view import RunView, generalization, generalization_threshold, threshold
 from lightning_regimes.recording import Record
 
 _MEANING = {
@@ -64,7 +64,7 @@ def _tiles(run: RunView, record: Record | None) -> Iterator[tuple[str, str]]:
             yield short(loss), "training loss / reference loss" + (f"; fits at {short(fit)} or less" if fit else "")
         if found := generalization(record):
             value, name = found
-            limit = threshold(record, "error" if name == "error" else "fit")
+            limit = generalization_threshold(record, name)
             yield short(value), name + (f"; generalizes at {short(limit)} or less" if limit else "")
         if (margin := record.scalars.get("regime/margin")) is not None:
             factor = math.exp(margin) if margin < 700 else math.inf

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -22,7 +20,8 @@ class EvaluationPoints:
         self._problem = problem
         self._num_heldout = num_heldout
         self._batches: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
-        self._values: dict[tuple[Problem | None, torch.dtype, torch.device], Tensor] = {}
+        self._grids: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._solutions: dict[tuple[Problem, torch.dtype, torch.device], Tensor | None] = {}
 
     def heldout(self, like: Tensor) -> dict[str, Tensor]:
         """Return points that training never sees, under "interior" and the name of each condition."""
@@ -36,15 +35,17 @@ class EvaluationPoints:
 
     def grid(self, like: Tensor) -> Tensor:
         """Return the points of the evaluation grid, ``(N, d)``."""
-        return self._value(None, like, self._problem.evaluation_points)
-
-    def solution(self, problem: Problem, like: Tensor) -> Tensor:
-        """Return the problem's solution on the evaluation grid, ``(N, m)``."""
-        return self._value(problem, like, lambda: problem.solution(self._problem.evaluation_points()))
-
-    def _value(self, problem: Problem | None, like: Tensor, make: Callable[[], Tensor]) -> Tensor:
-        key = (problem, like.dtype, like.device)
-        if key not in self._values:
+        key = (like.dtype, like.device)
+        if key not in self._grids:
             with torch.inference_mode(False):
-                self._values[key] = make().to(like)
-        return self._values[key]
+                self._grids[key] = self._problem.evaluation_points().to(like)
+        return self._grids[key]
+
+    def solution(self, problem: Problem, like: Tensor) -> Tensor | None:
+        """Return the problem's solution on the evaluation grid, ``(N, m)``, if it is known."""
+        key = (problem, like.dtype, like.device)
+        if key not in self._solutions:
+            with torch.inference_mode(False):
+                solution = problem.solution(self._problem.evaluation_points())
+                self._solutions[key] = None if solution is None else solution.to(like)
+        return self._solutions[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -47,11 +47,12 @@ class LossTerms:
         missing = [name for name in self.names if name not in batch]
         if missing:
             raise ValueError(f"The batch has no points for {', '.join(missing)}; it has {', '.join(batch)}.")
-        found = {INTERIOR: problem.residual(field, batch[INTERIOR])}
-        for condition in problem.conditions:
-            if condition.name in self.names:
-                found[condition.name] = condition.residual(field, batch[condition.name])
-        return found
+        return {name: residual(field, batch[name]) for name, residual in self.residual_functions(problem).items()}
+
+    def residual_functions(self, problem: Problem) -> Mapping[str, Callable[[Field, Tensor], Tensor]]:
+        """Return what maps a field and points to the residual of each term."""
+        conditions = {condition.name: condition.residual for condition in problem.conditions}
+        return {INTERIOR: problem.residual} | {name: conditions[name] for name in self.names[1:]}
 
     def loss(self, name: str, residual: Tensor) -> Tensor:
         """Return ``w_k mean r_k²``."""

@@ -14,6 +14,7 @@ from lightning_regimes.metrics.functional import relative_error
 from lightning_regimes.modules.augmented_lagrangian import AugmentedLagrangian, Multipliers
 from lightning_regimes.modules.curriculum import Curriculum
 from lightning_regimes.modules.derivatives_enabled import derivatives_enabled, outside_inference
+from lightning_regimes.modules.estimated_error import estimated_error
 from lightning_regimes.modules.evaluation_points import EvaluationPoints
 from lightning_regimes.modules.loss_terms import LossTerms
 from lightning_regimes.modules.region_sampling import RegionSampling, TrustRegion
@@ -32,8 +33,8 @@ class PINN(L.LightningModule):
     under which a batch of :class:`~lightning_regimes.datamodules.Collocation` holds their points. It works in ``fit``,
     ``validate``, ``test`` and ``predict`` without any flag of the Trainer.
 
-    Logged are ``train/loss`` and ``train/<term>``, ``val/loss`` and ``val/rel_l2`` (against the solution), and the same
-    for ``test``.
+    Logged are ``train/loss`` and ``train/<term>``, ``val/loss`` and, if the solution is known, ``val/rel_l2``, and the
+    same for ``test``.
 
     Args:
         problem: the equation.
@@ -155,29 +156,43 @@ class PINN(L.LightningModule):
         with derivatives_enabled():
             return self.plain_loss(self._points.heldout(self._like)).detach()
 
-    def reference_error(self) -> Tensor:
-        """Return ``‖û − u‖₂ / ‖u‖₂`` on the problem's evaluation grid, for the current stage of the curriculum."""
+    def reference_error(self) -> Tensor | None:
+        """Return ``‖û − u‖₂ / ‖u‖₂`` on the problem's evaluation grid, for the current stage of the curriculum.
+
+        None where the problem's solution isn't known.
+        """
         return self._relative_error(self.current_problem)
+
+    def estimated_error(self) -> Tensor | None:
+        """Return an estimate of :meth:`reference_error` that needs no solution.
+
+        It is the relative size of the change that would make the field satisfy the equation and its conditions on
+        points that training never sees (:func:`~lightning_regimes.pde.field_correction`). None where no such change is
+        found, as far from a solution.
+        """
+        ansatz = self.current_problem.ansatz if self.constraints == "hard" else None
+        points = self._points.grid(self._like)
+        return estimated_error(self.network, self.current_problem, self.terms, points, ansatz=ansatz)
 
     def field_on_grid(self) -> dict[str, Any]:
         """Return the field and the solution on the evaluation grid of a problem in two coordinates, for pictures.
 
         Returns:
-            ``axis_0`` (n,) and ``axis_1`` (m,), the first field's ``prediction`` and ``reference`` (n, m), and the
-            ``axis_names``.
+            ``axis_0`` (n,) and ``axis_1`` (m,), the first field's ``prediction`` (n, m), its ``reference`` (n, m) if
+            the solution is known, and the ``axis_names``.
         """
         problem, shape = self.current_problem, self.current_problem.evaluation_grid
         points, solution = self._points.grid(self._like), self._points.solution(problem, self._like)
         with torch.no_grad():
             prediction = self._field(points)
         axes = points.reshape(*shape, -1)
-        return {
+        found = {
             "axis_0": axes[:, 0, 0],
             "axis_1": axes[0, :, 1],
             "prediction": prediction[:, 0].reshape(shape),
-            "reference": solution[:, 0].reshape(shape),
             "axis_names": problem.coordinates,
         }
+        return found if solution is None else {**found, "reference": solution[:, 0].reshape(shape)}
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -205,16 +220,16 @@ class PINN(L.LightningModule):
         self._evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the relative error against the solution."""
-        self.log("val/rel_l2", self._relative_error(self.problem), prog_bar=True)
+        """Log the relative error against the solution, if that is known."""
+        self._log_error("val", prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """Log the loss on held-out points."""
         self._evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the relative error against the solution."""
-        self.log("test/rel_l2", self._relative_error(self.problem))
+        """Log the relative error against the solution, if that is known."""
+        self._log_error("test")
 
     def predict_step(self, batch: Tensor | Batch, batch_idx: int = 0) -> Tensor:
         """Return the field at the points, or at the interior points of a training batch."""
@@ -349,10 +364,17 @@ class PINN(L.LightningModule):
             loss = self.plain_loss(outside_inference(batch), problem=self.problem).detach()
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=batch[INTERIOR].shape[0])
 
+    def _log_error(self, stage: Literal["val", "test"], *, prog_bar: bool = False) -> None:
+        error = self._relative_error(self.problem)
+        if error is not None:
+            self.log(f"{stage}/rel_l2", error, prog_bar=prog_bar)
+
     @torch.no_grad()
-    def _relative_error(self, problem: Problem) -> Tensor:
-        prediction = self._field(self._points.grid(self._like))
-        return relative_error(prediction, self._points.solution(problem, self._like))
+    def _relative_error(self, problem: Problem) -> Tensor | None:
+        solution = self._points.solution(problem, self._like)
+        if solution is None:
+            return None
+        return relative_error(self._field(self._points.grid(self._like)), solution)
 
     @property
     def _like(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Differential equations with known solutions: residuals, conditions, reference solvers."""
+"""Differential equations: residuals, conditions, reference solvers."""
 
 from lightning_regimes.pde.allen_cahn import AllenCahn
 from lightning_regimes.pde.burgers import Burgers
@@ -7,6 +7,7 @@ from lightning_regimes.pde.convection import Convection
 from lightning_regimes.pde.damped_pendulum import DampedPendulum
 from lightning_regimes.pde.darcy import DarcyFlow
 from lightning_regimes.pde.derivatives import Field, differentiable, gradient
+from lightning_regimes.pde.field_correction import FieldCorrection, field_correction
 from lightning_regimes.pde.gaussian_sources import GaussianSources
 from lightning_regimes.pde.heldout import INTERIOR, heldout_points
 from lightning_regimes.pde.helmholtz import Helmholtz
@@ -38,6 +39,7 @@ __all__ = [
     "DarcyFlow",
     "Domain",
     "Field",
+    "FieldCorrection",
     "GaussianRandomField",
     "GaussianSources",
     "Helmholtz",
@@ -61,6 +63,7 @@ __all__ = [
     "VorticityEquation",
     "Wave",
     "differentiable",
+    "field_correction",
     "gradient",
     "grid_points",
     "heldout_points",

@@ -1,4 +1,4 @@
-"""What a differential equation offers to training: residual, conditions, exact solution, difficulty."""
+"""What a differential equation offers to training: residual, conditions, solution if known, difficulty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning_regimes.pde.points import Domain, PointSampler, grid_points
 
 
 class Problem(ABC):
-    """A differential equation on a box, with its conditions and its solution.
+    """A differential equation on a box, with its conditions and, where it is known, its solution.
 
     Subclasses are frozen dataclasses whose fields are the coefficients of the equation.
 
@@ -51,9 +51,12 @@ class Problem(ABC):
     def residual(self, field: Field, points: Tensor) -> Tensor:
         """Return by how much the field misses the equation: ``(N, d)`` points to ``(N, m)`` residuals."""
 
-    @abstractmethod
-    def solution(self, points: Tensor) -> Tensor:
-        """Return the solution at points ``(N, d)`` as ``(N, m)``, in the dtype and on the device of the points."""
+    def solution(self, points: Tensor) -> Tensor | None:
+        """Return the solution at points ``(N, d)`` as ``(N, m)``, in the dtype and on the device of the points.
+
+        None, the default, where no solution is known.
+        """
+        return None
 
     @abstractmethod
     def ansatz(self, field: Field) -> Field:

@@ -6,6 +6,7 @@ from lightning_regimes.recording.table import Table
 _NUMBERS = {
     "loss / reference": "regime/normalized_loss",
     "error": "regime/test_error",
+    "estimated error": "regime/estimated_error",
     "held-out loss / reference": "regime/normalized_heldout_loss",
     "margin": "regime/margin",
     "agreement": "regime/agreement",

@@ -75,6 +75,7 @@ class RegimeReport:
         loss_trend: change of log10 of the training loss over the last fifth of the training, if known.
         reasons: the comparisons that led to the label, in words.
         thresholds: the thresholds used.
+        estimated_error: an estimate of the error, if there is one.
     """
 
     label: Regime
@@ -87,6 +88,7 @@ class RegimeReport:
     loss_trend: float | None
     reasons: tuple[str, ...]
     thresholds: RegimeThresholds = field(default_factory=RegimeThresholds)
+    estimated_error: float | None = None
 
 
 def classify(
@@ -94,14 +96,15 @@ def classify(
     *,
     reference_loss: float,
     error: float | None = None,
+    estimated_error: float | None = None,
     heldout_loss: float | None = None,
     heldout_reference_loss: float | None = None,
     loss_trend: float | None = None,
     thresholds: RegimeThresholds | None = None,
 ) -> RegimeReport:
-    r"""Return the regime of a run from its training loss and from an error or a held-out loss.
+    r"""Return the regime of a run from its training loss and from an error, an estimate of it or a held-out loss.
 
-    With :math:`\ell = L / L_\mathrm{ref}` and the error :math:`e`, or without one
+    With :math:`\ell = L / L_\mathrm{ref}` and the error :math:`e` or its estimate, or without them
     :math:`h = L_\mathrm{held-out} / L_\mathrm{ref}`, diverged if :math:`\ell` is not finite or above
     ``thresholds.diverged``; otherwise fitted if :math:`\ell \le \theta_\mathrm{fit}`, and generalizing if
     :math:`e \le \theta_\mathrm{error}` (or :math:`h \le \theta_\mathrm{fit}`). Fitted and generalizing is well-trained,
@@ -120,7 +123,7 @@ def classify(
 
     Raises:
         ValueError: a reference loss is not positive and finite, a given number is negative, or the run fits its
-            data and there is neither an error nor a held-out loss to tell well-trained from over-trained.
+            data and there is no error, estimate or held-out loss to tell well-trained from over-trained.
 
     Example:
         >>> report = classify(0.003, reference_loss=1.0, error=0.4)
@@ -136,21 +139,24 @@ def classify(
     for name, scale in (("reference_loss", reference_loss), ("heldout_reference_loss", heldout_reference_loss)):
         if not (scale > 0 and math.isfinite(scale)):
             raise ValueError(f"`{name}` is a positive finite number, got {scale}")
-    for name, value in (("loss", loss), ("error", error), ("heldout_loss", heldout_loss)):
+    numbers = (("loss", loss), ("error", error), ("estimated_error", estimated_error), ("heldout_loss", heldout_loss))
+    for name, value in numbers:
         if value is not None and value < 0:
             raise ValueError(
                 f"`{name}` is not negative, got {value}; a loss without a lower bound of zero has no scale"
             )
     fit = loss / reference_loss
     heldout = None if heldout_loss is None else heldout_loss / heldout_reference_loss
-    label = _label(fit, error, heldout, thresholds)
+    known = estimated_error if error is None else error
+    label = _label(fit, known, heldout, thresholds)
     if label is None:
         raise ValueError(
-            "the run fits its data; `error` or `heldout_loss` is needed to tell well-trained from over-trained"
+            "the run fits its data; `error`, `estimated_error` or `heldout_loss` is needed to tell well-trained from "
+            "over-trained"
         )
     factors = (1 - thresholds.perturbation, 1.0, 1 + thresholds.perturbation)
     labels = [
-        _label(fit, error, heldout, replace(thresholds, fit=thresholds.fit * a, error=thresholds.error * b))
+        _label(fit, known, heldout, replace(thresholds, fit=thresholds.fit * a, error=thresholds.error * b))
         for a in factors
         for b in factors
     ]
@@ -159,12 +165,13 @@ def classify(
         normalized_loss=fit,
         error=error,
         normalized_heldout_loss=heldout,
-        margin=_margin(label, fit, error, heldout, thresholds),
+        margin=_margin(label, fit, known, heldout, thresholds),
         agreement=labels.count(label) / len(labels),
         provisional=loss_trend is not None and abs(loss_trend) > thresholds.trend and label is not Regime.DIVERGED,
         loss_trend=loss_trend,
-        reasons=_reasons(label, fit, error, heldout, loss_trend, thresholds),
+        reasons=_reasons(label, fit, error, estimated_error, heldout, loss_trend, thresholds),
         thresholds=thresholds,
+        estimated_error=estimated_error,
     )
 
 
@@ -241,6 +248,7 @@ def _reasons(
     label: Regime,
     fit: float,
     error: float | None,
+    estimated_error: float | None,
     heldout: float | None,
     trend: float | None,
     thresholds: RegimeThresholds,
@@ -256,9 +264,11 @@ def _reasons(
         )
     fitted = "the data is fitted" if fit <= thresholds.fit else "the data is not fitted"
     reasons = [f"training loss / reference loss = {compare(fit, thresholds.fit)}: {fitted}"]
-    if error is not None:
-        good = "it generalizes" if error <= thresholds.error else "it does not generalize"
-        reasons.append(f"error = {compare(error, thresholds.error)}: {good}")
+    known = estimated_error if error is None else error
+    if known is not None:
+        name = "estimated error" if error is None else "error"
+        good = "it generalizes" if known <= thresholds.error else "it does not generalize"
+        reasons.append(f"{name} = {compare(known, thresholds.error)}: {good}")
     elif heldout is not None:
         good = "it generalizes" if heldout <= thresholds.fit else "it does not generalize"
         reasons.append(f"held-out loss / reference loss = {compare(heldout, thresholds.fit)}: {good}")

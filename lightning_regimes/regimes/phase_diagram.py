@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOSS = "regime/normalized_loss"
 ERROR = "regime/test_error"
+ESTIMATED_ERROR = "regime/estimated_error"
 HELDOUT = "regime/normalized_heldout_loss"
 CURVATURE = "hessian/lambda_1"
 TRACE = "hessian/trace"
@@ -37,10 +38,21 @@ SIMILARITY = "similarity/cka_mean"
 SIMILARITY_OF_OUTPUTS = "similarity/cka_output"
 REFERENCE_LOSS = "regime/reference_loss"
 
-MAPPED = (LOSS, ERROR, HELDOUT, CURVATURE, TRACE, SMAD, CONNECTIVITY, SIMILARITY, SIMILARITY_OF_OUTPUTS)
+MAPPED = (
+    LOSS,
+    ERROR,
+    ESTIMATED_ERROR,
+    HELDOUT,
+    CURVATURE,
+    TRACE,
+    SMAD,
+    CONNECTIVITY,
+    SIMILARITY,
+    SIMILARITY_OF_OUTPUTS,
+)
 """The quantities of a phase diagram, as far as the runs recorded them."""
 
-_EVIDENCE = (LOSS, ERROR, HELDOUT)
+_EVIDENCE = (LOSS, ERROR, ESTIMATED_ERROR, HELDOUT)
 _GEOMETRIC = (*_EVIDENCE, CURVATURE, TRACE)
 
 
@@ -104,8 +116,8 @@ class PhaseDiagram:
 
     @property
     def error_key(self) -> str:
-        """What tells whether a fitted run generalizes: the error, or the held-out loss where there is none."""
-        return ERROR if ERROR in self.quantities or HELDOUT not in self.quantities else HELDOUT
+        """What tells whether a fitted run generalizes: the error, else its estimate, else the held-out loss."""
+        return next((key for key in (ERROR, ESTIMATED_ERROR, HELDOUT) if key in self.quantities), ERROR)
 
     def runs(self, row: int, column: int) -> list[Mapping[str, Any]]:
         """Return the runs of one cell."""
@@ -179,7 +191,8 @@ class PhaseDiagram:
             ValueError: the quantity has no threshold.
         """
         key = LOSS if key is None else key
-        limits = {LOSS: self.thresholds.fit, HELDOUT: self.thresholds.fit, ERROR: self.thresholds.error}
+        fit, error = self.thresholds.fit, self.thresholds.error
+        limits = {LOSS: fit, HELDOUT: fit, ERROR: error, ESTIMATED_ERROR: error}
         if key not in limits:
             raise ValueError(f"`key` must be one of {list(limits)}, which have thresholds; got {key!r}.")
         return phase_boundary(
@@ -282,11 +295,12 @@ def regime_of(run: Mapping[str, Any], thresholds: RegimeThresholds) -> Regime | 
     recorded = run.get("regime/label")
     if isinstance(recorded, str) and recorded in Regime.__members__:
         return Regime[recorded]
-    loss, error, heldout = (None if run.get(key) is None else number(run[key]) for key in _EVIDENCE)
+    loss, error, estimate, heldout = (None if run.get(key) is None else number(run[key]) for key in _EVIDENCE)
     if loss is None:
         return None
+    evidence = {"error": error, "estimated_error": estimate, "heldout_loss": heldout}
     try:
-        return classify(loss, reference_loss=1.0, error=error, heldout_loss=heldout, thresholds=thresholds).label
+        return classify(loss, reference_loss=1.0, thresholds=thresholds, **evidence).label
     except ValueError:
         return None  # fitted, and nothing says whether it generalizes
 

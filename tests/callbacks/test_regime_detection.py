@@ -110,6 +110,53 @@ def test_a_module_without_an_answer_is_judged_by_what_it_logs(tmp_path):
     assert record.context["evidence_source"] == "val_loss"
 
 
+class Estimating(Informed):
+    """Has no reference, and an estimate that contradicts the held-out loss."""
+
+    def reference_error(self):
+        return None
+
+    def estimated_error(self):
+        return torch.tensor(0.4)
+
+
+def test_an_estimate_takes_the_place_of_a_missing_error_and_precedes_the_heldout_loss(tmp_path):
+    (record,), _ = fit(tmp_path, Estimating(), RegimeDetection(overhead_budget=0))
+    assert record.text["regime/label"] == "OVER_TRAINED"
+    assert record.scalars["regime/estimated_error"] == pytest.approx(0.4)
+    assert record.scalars["regime/normalized_heldout_loss"] < 0.025
+    assert record.context["evidence_source"] == "estimated_error"
+    assert "estimated error = 0.4 > 0.05: it does not generalize" in record.context["reasons"]
+    assert ("estimated error", pytest.approx(0.4), 0.05, False) in [
+        tuple(row) for row in record.tables["regime/evidence"].rows
+    ]
+
+
+@pytest.mark.parametrize(("wanted", "recorded"), [(None, False), (True, True), (False, False)])
+def test_an_estimate_beside_the_error_decides_nothing(tmp_path, wanted, recorded):
+    class Both(Estimating):
+        def reference_error(self):
+            return torch.tensor(0.01)
+
+    (record,), _ = fit(tmp_path, Both(), RegimeDetection(overhead_budget=0, estimate_error=wanted))
+    assert ("regime/estimated_error" in record.scalars) is recorded
+    assert record.context["evidence_source"] == "reference_error"
+    assert record.text["regime/label"] == "WELL_TRAINED"
+
+
+def test_an_estimate_that_cannot_be_made_leaves_the_heldout_loss(tmp_path):
+    class Failing(Estimating):
+        def estimated_error(self):
+            raise ValueError("a residual at a point depends on the field at other points")
+
+    with pytest.warns(RuntimeWarning, match="without an estimate of the error: a residual at a point"):
+        (record,), _ = fit(tmp_path, Failing(), RegimeDetection(overhead_budget=0, on_error="raise"))
+    assert record.context["evidence_source"] == "heldout_loss"
+    assert record.text["regime/label"] == "WELL_TRAINED"
+    (silent,), _ = fit(tmp_path / "off", Estimating(), RegimeDetection(overhead_budget=0, estimate_error=False))
+    assert silent.context["evidence_source"] == "heldout_loss"
+
+
 def test_without_methods_the_loss_at_initialization_and_a_usual_metric_serve(tmp_path):
     model = Validated()
     torch.manual_seed(0)

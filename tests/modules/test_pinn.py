@@ -9,12 +9,14 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 from torch.func import functional_call
 
+from lightning_regimes.callbacks import FieldSnapshot, RegimeDetection
 from lightning_regimes.datamodules import Collocation
 from lightning_regimes.metrics import relative_error
 from lightning_regimes.modules import PINN, AugmentedLagrangian, Curriculum, RegionSampling
 from lightning_regimes.networks import MLP
 from lightning_regimes.optim import AdamFactory, AdamThenLBFGSFactory, LBFGSFactory
 from lightning_regimes.pde import Burgers, Convection, Problem, Reaction, Wave, heldout_points
+from lightning_regimes.recording import read_records
 
 PARTS: dict[str, dict[str, Any]] = {
     "soft": {},
@@ -99,6 +101,60 @@ def test_exact_solution_has_neither_loss_nor_error() -> None:
     assert module.heldout_loss().item() == pytest.approx(0.01, rel=1e-9)
 
 
+class Unsolved(Convection):
+    """The convection equation, as if nobody knew its solution."""
+
+    def solution(self, points: torch.Tensor) -> None:  # type: ignore[override]
+        return None
+
+
+@pytest.mark.parametrize("constraints", ["soft", "hard"])
+def test_the_error_is_estimated_without_the_solution(constraints: Any) -> None:
+    optimizer = LBFGSFactory(max_iter=20)
+    module = small(Convection(beta=3.0), constraints=constraints, optimizer=optimizer)
+    trainer(max_steps=8).fit(module, points(num_interior=256))
+    error, estimate = module.reference_error(), module.estimated_error()
+    assert error is not None
+    assert estimate is not None
+    assert 1e-4 < error < 0.3
+    assert estimate.item() == pytest.approx(error.item(), rel=0.05)
+    blind = small(Unsolved(beta=3.0), constraints=constraints)
+    blind.load_state_dict(module.state_dict())
+    assert blind.reference_error() is None
+    assert blind.estimated_error() == estimate
+    with torch.inference_mode():
+        assert blind.estimated_error() == estimate
+
+
+def test_far_from_a_solution_there_is_no_estimate() -> None:
+    # A field that is zero nearly everywhere, where the equation is satisfied and the linearised one leads nowhere.
+    module = small(Reaction(rho=5.0))
+    with torch.no_grad():
+        list(module.network.parameters())[-2].mul_(0.01)
+    assert module.estimated_error() is None
+
+
+def test_an_equation_without_a_known_solution_is_trained_and_judged(tmp_path: Path) -> None:
+    module = small(Unsolved(beta=3.0), optimizer=LBFGSFactory(max_iter=20))
+    callbacks = [RegimeDetection(overhead_budget=0), FieldSnapshot()]
+    runner = trainer(max_steps=8, callbacks=callbacks, default_root_dir=tmp_path)
+    runner.fit(module, points(num_interior=256))
+    assert "val/loss" in runner.callback_metrics
+    assert "val/rel_l2" not in runner.callback_metrics
+    assert "reference" not in module.field_on_grid()
+    (path,) = tmp_path.rglob("records.jsonl")
+    records = {record.diagnostic: record for record in read_records(path.parent.parent)}
+    regime, field = records["regime"], records["field"]
+    estimate = module.estimated_error()
+    assert estimate is not None
+    assert regime.scalars["regime/estimated_error"] == pytest.approx(estimate.item(), rel=1e-6)
+    assert "regime/test_error" not in regime.scalars
+    assert regime.context["evidence_source"] == "estimated_error"
+    assert regime.text["regime/label"] == ("WELL_TRAINED" if estimate <= 0.05 else "OVER_TRAINED")
+    assert "field/rel_l2" not in field.scalars
+    assert field.arrays["field/prediction"].shape == (129, 101)
+
+
 @pytest.mark.parametrize("inference_mode", [True, False])
 @pytest.mark.parametrize("part", PARTS)
 def test_every_entry_point_of_the_trainer(part: str, inference_mode: bool) -> None:
@@ -142,14 +198,14 @@ def test_diagnostics_change_nothing_and_draw_nothing(part: str) -> None:
     batch = Collocation(module.problem, num_interior=64).training_batch()
     state = {name: entry.clone() for name, entry in module.state_dict().items()}
     generator = torch.get_rng_state()
-    first = [module.diagnostic_loss(batch), module.trivial_loss(batch), module.heldout_loss(), module.reference_error()]
-    second = [
-        module.diagnostic_loss(batch),
-        module.trivial_loss(batch),
-        module.heldout_loss(),
-        module.reference_error(),
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+    def measured() -> list[torch.Tensor]:
+        known = [module.diagnostic_loss(batch), module.trivial_loss(batch), module.heldout_loss()]
+        found = [*known, module.reference_error(), module.estimated_error()]
+        return [torch.tensor(torch.nan) if entry is None else entry for entry in found]
+
+    first, second = measured(), measured()
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(entry, state[name]) for name, entry in module.state_dict().items())
     assert first[0].requires_grad

@@ -100,7 +100,7 @@ def test_the_reference_error_decides_over_the_heldout_loss():
 
 def test_evidence_is_needed_only_once_the_data_is_fitted():
     assert classify(0.1, reference_loss=1.0).label is Regime.UNDER_TRAINED
-    with pytest.raises(ValueError, match=r"`error` or `heldout_loss` is needed"):
+    with pytest.raises(ValueError, match=r"`estimated_error` or `heldout_loss` is needed"):
         classify(0.01, reference_loss=1.0)
 
 
