@@ -6,20 +6,24 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test coverage slow docs lint format clean
+.PHONY: demo test coverage slow reproductions docs lint format clean
 
 demo: .venv/.ready
 	$(BIN)/lightning-regimes fit -c configs/pinn_convection.yaml
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow and not peer"
+	$(BIN)/python -m pytest -m "not slow and not reproduction and not peer"
 
 # Apart from the tests, which take half as long again when every line is counted.
 coverage: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow and not peer" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -m "not slow and not reproduction and not peer" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
+
+# Published results that take minutes of training each.
+reproductions: .venv/.ready
+	$(BIN)/python -m pytest -m reproduction
 
 # Every link, image and reference that leads nowhere is an error; the pages open from disk, in site/.
 docs: .venv/.docs

@@ -11,6 +11,8 @@ import torch
 
 from lightning_regimes.recording import read_records
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 KILLER = """
 import os, signal

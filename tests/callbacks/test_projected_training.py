@@ -9,7 +9,7 @@ from lightning_regimes.modules import Classifier
 from lightning_regimes.optim import ProjectedSGDFactory
 from lightning_regimes.recording import read_records
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.reproduction
 
 
 def series(tmp_path, callback, key, *, keep, lr, steps):

@@ -22,7 +22,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 
 from lightning_regimes.optim import RMNP, HTMuon, MatrixOptimizer, Muon, matrix_param_groups
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 STEPS = 4
 OPTIMIZERS: dict[str, Callable[[Any], MatrixOptimizer]] = {

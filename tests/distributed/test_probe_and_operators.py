@@ -23,7 +23,7 @@ from lightning_regimes.curvature import (
 )
 from lightning_regimes.probe import LossProbe
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 ENGINES = ("reverse", "forward_over_reverse", "finite_difference")
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from lightning_regimes.curvature import HessianOperator, ShardedHessianOperator, eigsh
 from lightning_regimes.probe import LossProbe, ProbeError
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 DTYPES = (torch.float32, torch.float64)
 # Two batches and one, all of other sizes.

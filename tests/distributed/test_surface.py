@@ -16,7 +16,7 @@ from torch.nn import functional
 from lightning_regimes.landscape import Directions, LossSurface, directions, evaluate_surface
 from lightning_regimes.probe import LossProbe
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 def squared_error(module: Any, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ from lightning_regimes.callbacks import (
 )
 from lightning_regimes.recording import read_records
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 SIZE = 8
 

@@ -62,7 +62,7 @@ def test_gradients_of_batches_differ_from_the_full_one_by_their_noise():
     torch.testing.assert_close(noisy - probe.gradient()[:, None], torch.cat(batches).T, atol=1e-4, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.reproduction
 def test_alignment_falls_and_then_settles_where_theory_says(tmp_path):
     module = NoisyQuadratic()
     callback = GradientAlignment(50, every_n_steps=25)

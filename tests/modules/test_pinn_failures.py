@@ -12,7 +12,7 @@ from lightning_regimes.optim import AdamFactory, LBFGSFactory, OptimizerFactory
 from lightning_regimes.pde import Convection, Problem, Reaction
 from lightning_regimes.regimes import Regime, classify
 
-pytestmark = pytest.mark.slow
+REPRODUCTION = pytest.mark.reproduction
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +63,55 @@ def regime(module: PINN, datamodule: Collocation, *, with_reference: bool) -> Re
     ("problem", "optimizer", "steps", "num_interior", "expected", "errors"),
     [
         pytest.param(
-            Convection(beta=1.0), AdamFactory(), 3000, 1000, Regime.WELL_TRAINED, (0, 0.01), id="slow-convection"
+            Convection(beta=1.0),
+            AdamFactory(),
+            3000,
+            1000,
+            Regime.WELL_TRAINED,
+            (0, 0.01),
+            id="slow-convection",
+            marks=REPRODUCTION,
         ),
         pytest.param(
-            Convection(beta=5.0), LBFGSFactory(), 50, 1000, Regime.WELL_TRAINED, (0, 0.005), id="medium-convection"
+            Convection(beta=5.0),
+            LBFGSFactory(),
+            50,
+            1000,
+            Regime.WELL_TRAINED,
+            (0, 0.005),
+            id="medium-convection",
+            marks=REPRODUCTION,
         ),
         pytest.param(
-            Convection(beta=50.0), AdamFactory(), 3000, 1000, Regime.UNDER_TRAINED, (0.8, 1.5), id="fast-convection"
+            Convection(beta=50.0),
+            AdamFactory(),
+            3000,
+            1000,
+            Regime.UNDER_TRAINED,
+            (0.8, 1.5),
+            id="fast-convection",
+            marks=REPRODUCTION,
         ),
-        pytest.param(Convection(beta=30.0), LBFGSFactory(), 100, 100, Regime.OVER_TRAINED, (0.8, 2.5), id="few-points"),
-        pytest.param(Reaction(rho=5.0), LBFGSFactory(), 30, 1000, Regime.UNDER_TRAINED, (0.9, 1.1), id="fast-reaction"),
+        pytest.param(
+            Convection(beta=30.0),
+            LBFGSFactory(),
+            100,
+            100,
+            Regime.OVER_TRAINED,
+            (0.8, 2.5),
+            id="few-points",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            Reaction(rho=5.0),
+            LBFGSFactory(),
+            30,
+            1000,
+            Regime.UNDER_TRAINED,
+            (0.9, 1.1),
+            id="fast-reaction",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_regimes(
@@ -89,6 +128,7 @@ def test_regimes(
     assert regime(module, datamodule, with_reference=False) is expected
 
 
+@REPRODUCTION
 def test_curriculum_solves_what_plain_training_does_not() -> None:
     curriculum = Curriculum(num_stages=30, steps_per_stage=8)
     module, datamodule = trained(
