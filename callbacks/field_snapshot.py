@@ -22,7 +22,8 @@ class FieldSnapshot(Diagnostic):
     """Records prediction, reference and error maps of a module that offers ``field_on_grid()``.
 
     That method returns the coordinates of the two axes, ``axis_0`` (n,) and ``axis_1`` (m,), and on their grid the
-    ``prediction`` and, where there is one, the ``reference``, (n, m), and of an operator its ``input``, too.
+    ``prediction`` and the ``reference``, (n, m), or an ``estimated_error`` where that is not known, and of an operator
+    its ``input``, too.
 
     Args:
         at_end: take one when training ends.
@@ -70,7 +71,7 @@ class FieldSnapshot(Diagnostic):
         )
 
 
-_FIELDS = ("axis_0", "axis_1", "prediction", "reference", "input")
+_FIELDS = ("axis_0", "axis_1", "prediction", "reference", "estimated_error", "input")
 
 
 def draw_maps(arrays: Mapping[str, np.ndarray], axis_names: Any) -> Figure:
@@ -85,6 +86,8 @@ def draw_maps(arrays: Mapping[str, np.ndarray], axis_names: Any) -> Figure:
     if reference is not None:
         error = np.abs(prediction - reference)
         panels = [("reference", reference, *scale), *panels, ("absolute error", error, "magma", 0.0, None)]
+    elif "field/estimated_error" in arrays:
+        panels.append(("estimated error", np.abs(arrays["field/estimated_error"]), "magma", 0.0, None))
     if "field/input" in arrays:
         panels.insert(0, ("input", arrays["field/input"], "viridis", None, None))
     figure = Figure(figsize=(11 / 3 * len(panels), 3), layout="constrained")

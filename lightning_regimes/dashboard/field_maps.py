@@ -40,24 +40,31 @@ def field_maps(run: RunView) -> Panel | None:
             "Reference and prediction share one colour scale; the error has its own. An error that is large in one "
             f"region only says where points or weight are missing; one that is large everywhere says more.{score}"
         ),
-        pictures=_maps(draw, prediction, reference),
+        pictures=_maps(draw, prediction, reference, record.arrays.get("field/estimated_error")),
     )
 
 
 def _maps(
-    draw: Callable[[str, np.ndarray, str, float, float], Figure], prediction: np.ndarray, reference: np.ndarray | None
+    draw: Callable[[str, np.ndarray, str, float, float], Figure],
+    prediction: np.ndarray,
+    reference: np.ndarray | None,
+    estimated_error: np.ndarray | None,
 ) -> tuple[tuple[Figure, str], ...]:
     shown = prediction if reference is None else reference
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     learned = draw("prediction", prediction, "viridis", low, high), f"Learned solution, {_range(prediction)}."
-    if reference is None:
+    if reference is not None:
+        error = np.abs(prediction - reference)
+        return (
+            (draw("reference", reference, "viridis", low, high), f"Reference solution, {_range(reference)}."),
+            learned,
+            (draw("absolute error", error, "magma", 0.0, float(np.nanmax(error))), f"Absolute error, {_range(error)}."),
+        )
+    if estimated_error is None:
         return (learned,)
-    error = np.abs(prediction - reference)
-    return (
-        (draw("reference", reference, "viridis", low, high), f"Reference solution, {_range(reference)}."),
-        learned,
-        (draw("absolute error", error, "magma", 0.0, float(np.nanmax(error))), f"Absolute error, {_range(error)}."),
-    )
+    error = np.abs(estimated_error)
+    estimate = draw("estimated error", error, "magma", 0.0, float(np.nanmax(error)))
+    return learned, (estimate, f"Estimated absolute error, {_range(error)}.")
 
 
 def _range(values: np.ndarray) -> str:

@@ -26,16 +26,16 @@ class FieldCorrection:
     r"""A change of a network's field, among those to first order in its parameters, that removes the residual.
 
     Attributes:
-        network: the network that is corrected.
+        network: the network that is corrected, as it was.
         step: the direction :math:`\delta` of the change :math:`\partial_\theta u \, \delta`, ``(P,)`` in float64, in
-            the order of ``network.parameters()``.
+            the order of ``parameters()``.
         unexplained: what the corrected field leaves of the residual's norm, at points that the step was not made
             from. Near 0, it satisfies the equation there; near 1, the correction says nothing.
         damping: of the step, in units of the largest eigenvalue of :math:`J J^\top`.
         iterations: how many steps of the simplified Newton method it took.
     """
 
-    network: nn.Module
+    network: PointwiseNetwork
     step: Tensor
     unexplained: float
     damping: float
@@ -43,12 +43,11 @@ class FieldCorrection:
 
     def __call__(self, points: Tensor) -> Tensor:
         """Return the corrected field, before any ansatz, at points ``(N, d)`` as ``(N, m)`` in float64."""
-        return PointwiseNetwork(self.network).changed_field(self.step)(points.double())
+        return self.network.changed_field(self.step)(points.double())
 
     def uncorrected(self, points: Tensor) -> Tensor:
         """Return the network's own field in the same precision, ``(N, m)``."""
-        model = PointwiseNetwork(self.network)
-        return model.changed_field(torch.zeros_like(model.parameters))(points.double())
+        return self.network.changed_field(torch.zeros_like(self.step))(points.double())
 
 
 def field_correction(
@@ -115,7 +114,7 @@ def field_correction(
         step, residual, check = tried, tried_residual, tried_check
         damping, iterations = tried_damping, iterations + 1
     unexplained = (check.norm() / initial).item() if initial > 0 else 0.0
-    return FieldCorrection(network, step, unexplained, damping, iterations)
+    return FieldCorrection(model, step, unexplained, damping, iterations)
 
 
 class DampedLeastSquares:

@@ -10,7 +10,7 @@ from lightning_regimes.pde.derivatives import Field
 
 
 class PointwiseNetwork:
-    """A network in float64 as a function of points and of its parameters.
+    """A network in float64 as a function of points and of its parameters, which are those of when it is made.
 
     Args:
         network: from ``(N, d)`` to ``(N, m)``, each row on its own; evaluated in its present mode, left as it is.

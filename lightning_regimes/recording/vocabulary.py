@@ -381,6 +381,7 @@ _QUANTITIES = (
     Quantity("field/axis_1", "", "neither", "grid coordinates along the second axis of the domain"),
     Quantity("field/input", "", "neither", "what the operator was given, on the grid"),
     Quantity("field/prediction", "", "neither", "the network's solution on the grid"),
+    Quantity("field/estimated_error", "", "lower", "the prediction less what satisfies the equation better, estimated"),
     Quantity("field/reference", "", "neither", "the reference solution on the same grid"),
     Quantity("field/rel_l2", "", "lower", "‖û − u‖₂ / ‖u‖₂ on the grid"),
     Quantity("field/num_evaluations", "", "lower", "network evaluations spent on this measurement"),

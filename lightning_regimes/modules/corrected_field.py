@@ -1,0 +1,52 @@
+"""A physics-informed network's field with the change that would satisfy the equation on fresh points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from lightning_regimes.modules.loss_terms import LossTerms
+from lightning_regimes.pde import Field, FieldCorrection, Problem, field_correction, heldout_points
+
+# Neither these points nor those of `heldout_loss` are the same.
+_SEEDS = (20_240_301, 20_240_302)
+_NUM_POINTS = 256
+# Above this share of the residual's norm, what the correction leaves is no small remainder.
+_MOST_UNEXPLAINED = 0.3
+
+
+def corrected_field(
+    network: nn.Module,
+    problem: Problem,
+    terms: LossTerms,
+    *,
+    ansatz: Callable[[Field], Field] | None,
+    device: torch.device,
+) -> tuple[Field, Field] | None:
+    """Return the network's field and the corrected one, both in float64.
+
+    Args:
+        network: the trained network.
+        problem: the equation.
+        terms: of the loss.
+        ansatz: makes the field of the network, the network itself by default.
+        device: of the network.
+
+    Returns:
+        None where the correction leaves so much of the residual that it is none: far from a solution, the linearised
+        equation leads nowhere.
+    """
+    step_points, check_points = (
+        {name: entry.to(device) for name, entry in heldout_points(problem, _NUM_POINTS, seed=seed).items()}
+        for seed in _SEEDS
+    )
+    correction: FieldCorrection = field_correction(
+        network, terms.residual_functions(problem), step_points, check_points, weights=terms.weights, ansatz=ansatz
+    )
+    if not correction.unexplained <= _MOST_UNEXPLAINED:
+        return None
+    if ansatz is None:
+        return correction.uncorrected, correction
+    return ansatz(correction.uncorrected), ansatz(correction)
