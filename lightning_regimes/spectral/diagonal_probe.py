@@ -26,26 +26,38 @@ def diagonal_probe(eigenvalues: Tensor, start: Tensor, *, num_steps: int = 10) -
             "`eigenvalues` and `start` have one shape (..., n) with n ≥ num_steps ≥ 1, got "
             f"{tuple(eigenvalues.shape)}, {tuple(start.shape)} and {num_steps}"
         )
-    scale = eigenvalues.abs().amax(-1)
-    rows = [start / torch.linalg.vector_norm(start, dim=-1, keepdim=True)]
-    diagonal: list[Tensor] = []
-    couplings = [torch.ones_like(scale)]
-    for _ in range(num_steps):
-        image = eigenvalues * rows[-1]
-        quotient = (image * rows[-1]).sum(-1)
-        # Beyond an invariant space there is nothing: a value inside the spectrum that couples to no other.
-        diagonal.append(torch.where(couplings[-1] > 0, quotient, diagonal[0] if diagonal else quotient))
-        basis = torch.stack(rows, -2)
-        for _ in range(2):
-            image = image - (basis.mT @ (basis @ image.unsqueeze(-1))).squeeze(-1)
-        norm = torch.linalg.vector_norm(image, dim=-1)
-        norm = torch.where(norm > 1e-14 * scale, norm, 0)
-        couplings.append(norm)
-        rows.append(torch.where(norm > 0, 1 / norm.clamp(min=1e-30), 0).unsqueeze(-1) * image)
-    couplings = couplings[1:]
-    inner = torch.stack(couplings[:-1], -1) if num_steps > 1 else eigenvalues.new_zeros(*eigenvalues.shape[:-1], 0)
-    matrix = torch.diag_embed(torch.stack(diagonal, -1))
-    matrix = matrix + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
+    shape, size = eigenvalues.shape[:-1], eigenvalues.shape[-1]
+    # One operator after the other: its basis fits into a fast cache, that of a batch does not.
+    pairs = [
+        _tridiagonal(values, vector, num_steps)
+        for values, vector in zip(eigenvalues.reshape(-1, size), start.reshape(-1, size), strict=True)
+    ]
+    diagonal, couplings = (torch.stack(parts).reshape(*shape, num_steps) for parts in zip(*pairs, strict=True))
+    inner = couplings[..., :-1]
+    matrix = torch.diag_embed(diagonal) + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
     values, vectors = torch.linalg.eigh(matrix)
-    residuals = couplings[-1].unsqueeze(-1) * vectors[..., -1, :].abs()
-    return SpectralProbe.from_ritz(values, vectors[..., 0, :].square(), residuals, dimension=eigenvalues.shape[-1])
+    residuals = couplings[..., -1:] * vectors[..., -1, :].abs()
+    return SpectralProbe.from_ritz(values, vectors[..., 0, :].square(), residuals, dimension=size)
+
+
+def _tridiagonal(eigenvalues: Tensor, start: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+    """Return the diagonal and the couplings of a Lanczos matrix, both of shape (m,), of one operator."""
+    least = 1e-14 * eigenvalues.abs().amax()
+    basis = eigenvalues.new_empty(num_steps, len(eigenvalues))
+    diagonal, couplings = eigenvalues.new_empty(num_steps), eigenvalues.new_zeros(num_steps)
+    basis[0] = start / torch.linalg.vector_norm(start)
+    for step in range(num_steps):
+        image = eigenvalues * basis[step]
+        diagonal[step] = image.dot(basis[step])
+        known = basis[: step + 1]
+        for _ in range(2):
+            image -= known.mT @ (known @ image)
+        norm = torch.linalg.vector_norm(image)
+        if norm <= least:
+            # Beyond an invariant space there is nothing: a value inside the spectrum that couples to no other.
+            diagonal[step + 1 :] = diagonal[0]
+            break
+        couplings[step] = norm
+        if step + 1 < num_steps:
+            torch.div(image, norm, out=basis[step + 1])
+    return diagonal, couplings
