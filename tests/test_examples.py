@@ -56,6 +56,19 @@ def test_optimizers_are_tuned_and_drawn(load, monkeypatch, capsys):
     assert Path("optimizers_digits.png").is_file()
 
 
+def test_an_unsolved_equation_is_trained_and_the_estimate_is_its_error(load, monkeypatch, capsys):
+    example = load("unsolved_equation")
+    monkeypatch.setattr(example, "ROUNDS", 2)
+    example.main()
+    rows = [line.split("|")[1:5] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [int(row[0]) for row in rows] == [100, 200]
+    for _, estimate, error, corrected in rows:
+        # The truth is that of finite differences, which know nothing of the network.
+        assert float(estimate) == pytest.approx(float(error), rel=0.03)
+        assert float(corrected) < float(error) / 20
+    assert Path("unsolved_equation.png").is_file()
+
+
 def test_pendulums_are_trained_and_drawn(load, monkeypatch, capsys):
     example = load("neural_ode_pendulum")
     short = SimpleNamespace(Trainer=lambda **settings: L.Trainer(**{**settings, "max_steps": 2}))

@@ -49,7 +49,7 @@ class PINN(L.LightningModule):
         num_heldout: interior points of :meth:`heldout_loss`.
 
     Raises:
-        ValueError: a weight has no term, isn't positive, or can't apply.
+        ValueError: a weight has no term, isn't positive, or can't apply; the problem has no ansatz for "hard".
     """
 
     model_family = "physics_informed"
@@ -88,6 +88,8 @@ class PINN(L.LightningModule):
 
         if constraints not in ("soft", "hard", "augmented_lagrangian"):
             raise ValueError(f'`constraints` must be "soft", "hard" or "augmented_lagrangian", got {constraints!r}.')
+        if constraints == "hard" and not problem.exact_conditions:
+            raise ValueError(f'`constraints="hard"` needs a problem with an ansatz; {type(problem).__name__} has none.')
         exact = problem.exact_conditions if constraints == "hard" else ()
         self.terms = LossTerms(problem, exact=exact, weights=weights)
         self.multipliers: Multipliers | None = None

@@ -22,7 +22,7 @@ class Problem(ABC):
     Attributes:
         coordinates: names of the ``d`` coordinates.
         num_fields: number of unknown functions ``m``.
-        coefficient: the dataclass field that makes the problem hard; curricula move it.
+        coefficient: the dataclass field that makes the problem hard, which curricula move; None without one.
         coefficient_eases: whether a large coefficient is easy, as a viscosity is.
         exact_conditions: names of the conditions that :meth:`ansatz` satisfies exactly.
         collocation_grid: grid that benchmark training points are taken from.
@@ -31,9 +31,9 @@ class Problem(ABC):
 
     coordinates: ClassVar[tuple[str, ...]] = ("x", "t")
     num_fields: ClassVar[int] = 1
-    coefficient: ClassVar[str]
+    coefficient: ClassVar[str | None] = None
     coefficient_eases: ClassVar[bool] = False
-    exact_conditions: ClassVar[tuple[str, ...]]
+    exact_conditions: ClassVar[tuple[str, ...]] = ()
     collocation_grid: ClassVar[tuple[int, ...]] = (257, 101)
     evaluation_grid: ClassVar[tuple[int, ...]] = (129, 101)
 
@@ -58,21 +58,39 @@ class Problem(ABC):
         """
         return None
 
-    @abstractmethod
     def ansatz(self, field: Field) -> Field:
-        """Return a field that satisfies the conditions named in ``exact_conditions`` whatever ``field`` is."""
+        """Return a field that satisfies the conditions named in ``exact_conditions`` whatever ``field`` is.
+
+        Raises:
+            ValueError: the problem has none.
+        """
+        raise ValueError(f"{type(self).__name__} has no ansatz, so that its conditions can't be built into the field.")
 
     @property
     def coefficient_value(self) -> float:
-        """The value of the coefficient that makes the problem hard."""
-        return float(getattr(self, self.coefficient))
+        """The value of the coefficient that makes the problem hard.
+
+        Raises:
+            ValueError: the problem names none.
+        """
+        return float(getattr(self, self._coefficient))
 
     def with_coefficient(self, value: float) -> Self:
-        """Return the same problem with another value of the coefficient that makes it hard."""
+        """Return the same problem with another value of the coefficient that makes it hard.
+
+        Raises:
+            ValueError: the problem names none.
+        """
         # `Problem` can't itself be a dataclass field owner: each equation has other coefficients.
         dataclass: Any = self
-        changed: Self = dataclasses.replace(dataclass, **{self.coefficient: value})
+        changed: Self = dataclasses.replace(dataclass, **{self._coefficient: value})
         return changed
+
+    @property
+    def _coefficient(self) -> str:
+        if self.coefficient is None:
+            raise ValueError(f"{type(self).__name__} names no `coefficient` that makes it hard.")
+        return self.coefficient
 
     def points(self, num_points: int, sampler: PointSampler) -> Tensor:
         """Return points drawn from the whole box, ``(num_points, d)`` in float64."""

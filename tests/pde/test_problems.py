@@ -3,7 +3,22 @@
 import pytest
 import torch
 
-from lightning_regimes.pde import AllenCahn, Burgers, Convection, Helmholtz, Poisson, Reaction, ReactionDiffusion, Wave
+from lightning_regimes.modules import PINN
+from lightning_regimes.pde import (
+    AllenCahn,
+    Burgers,
+    Condition,
+    Convection,
+    Domain,
+    Field,
+    Helmholtz,
+    Poisson,
+    Problem,
+    Reaction,
+    ReactionDiffusion,
+    Value,
+    Wave,
+)
 
 ALL = [Convection(), Reaction(), Wave(), ReactionDiffusion(), Burgers(), Helmholtz(), Poisson(), AllenCahn()]
 
@@ -38,3 +53,29 @@ def test_shapes_agree(problem: Convection) -> None:
 def test_impossible_coefficients_raise(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+class Equation(Problem):
+    """As little as an equation of one's own needs."""
+
+    @property
+    def domain(self) -> Domain:
+        return ((0.0, 1.0), (0.0, 1.0))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return (Value("boundary", self.domain, axis=0, ends=(0, 1)),)
+
+    def residual(self, field: Field, points: torch.Tensor) -> torch.Tensor:
+        return field(points) - 1
+
+
+def test_what_an_equation_lacks_is_said_where_it_is_needed() -> None:
+    problem = Equation()
+    assert problem.solution(problem.evaluation_points()) is None
+    with pytest.raises(ValueError, match="Equation names no `coefficient`"):
+        problem.with_coefficient(2.0)
+    with pytest.raises(ValueError, match="Equation has no ansatz"):
+        problem.ansatz(torch.nn.Linear(2, 1))
+    with pytest.raises(ValueError, match="Equation has none"):
+        PINN(problem, constraints="hard")
