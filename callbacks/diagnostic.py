@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import warnings
 from abc import abstractmethod
@@ -19,6 +18,7 @@ from lightning_regimes.callbacks.interrupted_run import last_recorded_step, open
 from lightning_regimes.callbacks.measurement import Measurement
 from lightning_regimes.callbacks.overhead_budget import OverheadBudget
 from lightning_regimes.callbacks.probe_batches import ProbeBatches
+from lightning_regimes.callbacks.training_ahead import seconds_ahead
 from lightning_regimes.callbacks.training_clock import training_clock
 from lightning_regimes.callbacks.training_processes import process_group
 from lightning_regimes.curvature import parameters_of
@@ -30,8 +30,6 @@ from lightning_regimes.recording import Journal, Record, emit, logged_step
 
 # What the trial of a diagnostic may cost, in gradients of the training.
 _GRADIENTS_PER_TRIAL = 4
-# A training whose steps become faster is noticed after so many of them.
-_MOST_BATCHES_BETWEEN_LOOKS = 100
 
 
 class Diagnostic(L.Callback):
@@ -321,27 +319,13 @@ class Diagnostic(L.Callback):
 
     def affordable_seconds(self, trainer: L.Trainer) -> float:
         """Return what the budget grants from now until training ends; infinite where the end is not known."""
-        ahead = self.budget.training / max(self.num_train_batches, 1) * self._batches_ahead(trainer)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            # By its name, since `pytorch_lightning` has one of its own.
-            if type(callback).__name__ == "Timer":
-                remaining = callback.time_remaining()
-                ahead = ahead if remaining is None else min(ahead, remaining)
+        ahead = seconds_ahead(
+            trainer,
+            seconds_per_batch=self.budget.training / max(self.num_train_batches, 1),
+            num_steps=trainer.global_step - self._first_global_step,
+            num_batches=self.num_train_batches - self._first_train_batch,
+        )
         return self.budget.fraction * (self.budget.training + ahead) - self.budget.spent
-
-    def _batches_ahead(self, trainer: L.Trainer) -> float:
-        """Return how many batches training will still see, infinite where it does not end by count."""
-        by_steps, by_epochs = math.inf, math.inf
-        if trainer.max_steps is not None and trainer.max_steps >= 0:
-            # Several optimizers advance the step by more than one in a batch, accumulation by less.
-            steps = trainer.global_step - self._first_global_step
-            batches = self.num_train_batches - self._first_train_batch
-            batches_per_step = batches / steps if steps > 0 else trainer.accumulate_grad_batches
-            by_steps = (trainer.max_steps - trainer.global_step) * batches_per_step
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            by_epochs = (trainer.max_epochs - trainer.current_epoch) * trainer.num_training_batches - done
-        return max(min(by_steps, by_epochs), 0.0)
 
     def _trained_parameters(self, trainer: L.Trainer, pl_module: L.LightningModule) -> list[str]:
         count = len(trainer.optimizers)
@@ -371,10 +355,8 @@ class Diagnostic(L.Callback):
         due = 2 * (self.budget.prediction or 0.0) if self.at_end else 0.0
         if self.budget.grants_measurement() and self.affordable_seconds(trainer) >= due:
             return "measurement", 1
-        missing = (self.budget.prediction or _GRADIENTS_PER_TRIAL * gradient) - self.budget.accrued
-        batch = self.budget.fraction * self.budget.training / self.num_train_batches
-        # Half of the way, since batches may become slower.
-        return None, min(max(round(missing / (2 * batch)), 1), _MOST_BATCHES_BETWEEN_LOOKS) if batch > 0 else 1
+        cost = self.budget.prediction or _GRADIENTS_PER_TRIAL * gradient
+        return None, self.budget.batches_until_look(cost, self.num_train_batches)
 
     def _open_journal(self, trainer: L.Trainer) -> int:
         """Open the journal, in the first process alone; return the last step that it has a record of."""
@@ -480,15 +462,15 @@ class Diagnostic(L.Callback):
 
     def _warn_if_unaffordable(self, trainer: L.Trainer) -> None:
         affordable, prediction = self.affordable_seconds(trainer), self.budget.prediction
-        if prediction is not None and affordable < prediction:
+        # What is asked for at the end is measured then, whatever it takes.
+        if prediction is not None and affordable < prediction and not self.at_end:
             granted = affordable + self.budget.spent
             training = granted / self.budget.fraction
             self.warn(
                 f"{self._title} will not fit into its budget before training ends: one measurement takes about "
                 f"{prediction:.2g} s, and {self.budget.fraction:.3g} of the {training:.2g} s of training is "
                 f"{granted:.2g} s. Set `overhead_budget` to at least "
-                f"{(self.budget.spent + prediction) / training:.2g}, or "
-                + ("a period." if self.at_end else "`at_end=True` or a period."),
+                f"{(self.budget.spent + prediction) / training:.2g}, or `at_end=True` or a period.",
                 once="budget",
             )
 

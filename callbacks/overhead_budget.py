@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+# A training whose steps become faster is noticed after so many of them.
+_MOST_BATCHES_BETWEEN_LOOKS = 100
+
 
 @dataclass
 class OverheadBudget:
@@ -49,6 +52,20 @@ class OverheadBudget:
     def grants_measurement(self) -> bool:
         """Whether what has accrued covers the prediction."""
         return self.fraction > 0 and self.prediction is not None and self.accrued >= self.prediction
+
+    def batches_until_look(self, cost: float, num_batches: int) -> int:
+        """Return after how many batches to ask again for a cost that what has accrued doesn't cover.
+
+        Args:
+            cost: in seconds.
+            num_batches: how many there were so far.
+        """
+        accrued_per_batch = self.fraction * self.training / num_batches
+        if accrued_per_batch <= 0:
+            return 1
+        # Half of the way, since batches may become slower.
+        wait = round((cost - self.accrued) / (2 * accrued_per_batch))
+        return min(max(wait, 1), _MOST_BATCHES_BETWEEN_LOOKS)
 
     def tried(self, *, seconds: float, unit: float, units: int) -> None:
         """Predict from a trial that took so long: a measurement is ``units`` units of ``unit`` seconds."""

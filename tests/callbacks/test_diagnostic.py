@@ -144,6 +144,20 @@ def test_a_budget_saves_up_for_the_measurement_that_is_due_at_the_end(tmp_path, 
     assert (len(steps) > 1) == is_left
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_budget_that_is_too_small_is_told_only_where_nothing_would_be_measured(tmp_path, monkeypatch, at_end):
+    monkeypatch.setattr(LossValue, "affordable_seconds", lambda self, trainer: 0.0)
+    callback = LossValue(overhead_budget=0.5, at_end=at_end)
+    callback.seconds_of_a_unit = 1e-4
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(tmp_path, callback, steps=50)
+    told = [str(warning.message) for warning in caught if "will not fit into its budget" in str(warning.message)]
+    assert len(told) == (not at_end)
+    if at_end:
+        assert recorded(tmp_path)[-1].global_step == 50
+
+
 class Asks(LossValue):
     """Asks after 20 batches what is left of its budget, as if these had taken two seconds."""
 

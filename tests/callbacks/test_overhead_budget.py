@@ -55,3 +55,22 @@ def test_nothing_is_granted_before_a_trial_or_without_a_budget():
 def test_unusable_fractions_are_refused(fraction):
     with pytest.raises(ValueError, match="`overhead_budget`"):
         OverheadBudget(fraction)
+
+
+@given(
+    fraction=st.floats(0.01, 0.3),
+    batches=st.integers(1, 1000),
+    seconds_per_batch=st.floats(1e-3, 10.0),
+    cost=st.floats(0.1, 1000.0),
+)
+def test_nobody_waits_longer_than_half_the_way_to_a_grant(fraction, batches, seconds_per_batch, cost):
+    budget = OverheadBudget(fraction, training=batches * seconds_per_batch)
+    wait = budget.batches_until_look(cost, batches)
+    missing = cost - budget.accrued
+    assert 1 <= wait <= 100
+    # What accrues meanwhile is at most half of what is missing, and half a batch of rounding.
+    assert wait == 1 or (wait - 0.5) * fraction * seconds_per_batch <= missing / 2 * (1 + 1e-9)
+
+
+def test_a_training_that_takes_no_time_is_asked_after_every_batch():
+    assert OverheadBudget(0.05).batches_until_look(1.0, 10) == 1
