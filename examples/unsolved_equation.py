@@ -83,9 +83,7 @@ def main() -> None:
     quiet: dict[str, Any] = dict.fromkeys(silent, False)
     points, said = problem.evaluation_points(), []
     for _ in range(ROUNDS):
-        trainer = L.Trainer(
-            accelerator="cpu", max_steps=STEPS, limit_val_batches=0, **quiet
-        )
+        trainer = L.Trainer(accelerator="cpu", max_steps=STEPS, limit_val_batches=0, **quiet)
         trainer.fit(module, data)
         estimate, corrected = module.estimated_error(), module.corrected_field()
         said.append((estimate, module(points.float()).detach(), None if corrected is None else corrected(points)))

@@ -32,7 +32,7 @@ def corrected_field(
         problem: the equation.
         terms: of the loss.
         ansatz: makes the field of the network, the network itself by default.
-        device: of the network.
+        device: where to compute.
 
     Returns:
         None where the correction leaves so much of the residual that it is none: far from a solution, the linearised

@@ -174,7 +174,8 @@ class PINN(L.LightningModule):
             fields = self._own_and_corrected_field()
             if fields is None:
                 return None
-            own, corrected = (field(self._points.grid(self._like).double()).detach() for field in fields)
+            points = self._points.grid(self._double_like)
+            own, corrected = (field(points).detach() for field in fields)
             return relative_error(own, corrected)
 
     def corrected_field(self) -> Field | None:
@@ -213,7 +214,8 @@ class PINN(L.LightningModule):
             fields = self._own_and_corrected_field()
             if fields is None:
                 return found
-            own, corrected = (field(points.double()).detach() for field in fields)
+            points = self._points.grid(self._double_like)
+            own, corrected = (field(points).detach() for field in fields)
         return {**found, "estimated_error": (own - corrected)[:, 0].reshape(shape)}
 
     # ------------------------------------------------------------------ training and evaluation
@@ -359,7 +361,7 @@ class PINN(L.LightningModule):
     def _own_and_corrected_field(self) -> tuple[Field, Field] | None:
         problem = self.current_problem
         ansatz = problem.ansatz if self.constraints == "hard" else None
-        return corrected_field(self.network, problem, self.terms, ansatz=ansatz, device=self._like.device)
+        return corrected_field(self.network, problem, self.terms, ansatz=ansatz, device=self._double_like.device)
 
     def _zero(self, points: Tensor) -> Tensor:
         return torch.zeros_like(points[:, :1]).expand(-1, self.problem.num_fields)
@@ -407,6 +409,12 @@ class PINN(L.LightningModule):
     def _like(self) -> Tensor:
         # Not `self.dtype`: a diagnostic may have put parameters of another precision in the place of ours.
         return next(self.network.parameters())
+
+    @property
+    def _double_like(self) -> Tensor:
+        # Apple's devices have no float64.
+        device = self._like.device
+        return torch.empty(0, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
 
     def _forget_optimizer_state(self) -> None:
         # Moments and curvature pairs describe the objective of before; L-BFGS would mix two functions in one pair.

@@ -77,7 +77,7 @@ def field_correction(
         network: from ``(N, d)`` to ``(N, m)``, each row on its own; evaluated in its present mode, left as it is.
         residuals: of the equation and each condition. At a point they may depend on the field there and at images of
             the point, evaluated as further blocks of ``N`` rows, but not on other points.
-        points: where the steps are made, by the names of the residuals.
+        points: where the steps are made, by the names of the residuals, on the device to compute on.
         check_points: where the damping is chosen and the outcome is judged.
         weights: factors ``w_k`` of ``Σ_k w_k mean r_k²``, 1 where not given.
         ansatz: makes the field of the network, the network itself by default.
@@ -92,10 +92,11 @@ def field_correction(
         Solving the linearised equation for the error is defect correction (Stetter, Numerische Mathematik 29, 1978).
         To solve it in the tangent space of the network, with a damping chosen by validation, is ours.
     """
-    model = PointwiseNetwork(network)
+    device = next(iter(points.values())).device
+    model = PointwiseNetwork(network, device)
     terms = _Terms(residuals, weights or {}, ansatz)
     generator = torch.Generator().manual_seed(seed)
-    moving = torch.randperm(model.parameters.numel(), generator=generator)[:max_directions].to(model.parameters.device)
+    moving = torch.randperm(model.parameters.numel(), generator=generator)[:max_directions].to(device)
 
     jacobian = terms.jacobian(model, points, moving)
     _require_pointwise(model, terms, points, moving, jacobian)

@@ -14,19 +14,21 @@ class PointwiseNetwork:
 
     Args:
         network: from ``(N, d)`` to ``(N, m)``, each row on its own; evaluated in its present mode, left as it is.
+        device: where to evaluate it, which must know float64.
 
     Attributes:
         parameters: those of the network, flattened, ``(P,)``.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         self._network = network
         named = dict(network.named_parameters())
         self._shapes = {name: parameter.shape for name, parameter in named.items()}
         self._sizes = [parameter.numel() for parameter in named.values()]
-        self.parameters = torch.cat([parameter.detach().reshape(-1).double() for parameter in named.values()])
+        self.parameters = torch.cat([_double(parameter.detach().reshape(-1), device) for parameter in named.values()])
         self._buffers = {
-            name: buffer.double() if buffer.is_floating_point() else buffer for name, buffer in network.named_buffers()
+            name: _double(buffer, device) if buffer.is_floating_point() else buffer.to(device)
+            for name, buffer in network.named_buffers()
         }
 
     def pointwise_field(self, parameters: Tensor) -> Field:
@@ -61,3 +63,8 @@ class PointwiseNetwork:
         named = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
         output: Tensor = functional_call(self._network, {**named, **self._buffers}, (points,))
         return output
+
+
+def _double(values: Tensor, device: torch.device | str) -> Tensor:
+    # In this order: there are devices without float64.
+    return values.to(device).double()

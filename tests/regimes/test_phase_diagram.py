@@ -53,6 +53,23 @@ def convection(*, with_error=True):
     return PhaseDiagram(rows, x=X, y=Y)
 
 
+def test_estimates_take_the_place_of_errors():
+    # What the held-out loss would call well-trained in all three; under-trained runs have no estimate.
+    estimates = (0.02, 0.08, None)
+    rows = [{X: speed, LOSS: 1e-4, HELDOUT: 1e-3} for speed in (1, 2, 4)]
+    for row, estimate in zip(rows, estimates, strict=True):
+        row |= {} if estimate is None else {"regime/estimated_error": estimate}
+    rows[2] |= {LOSS: 0.3, HELDOUT: 0.4}
+    diagram = PhaseDiagram(rows, x=X)
+    assert diagram.error_key == "regime/estimated_error"
+    assert [Regime(label).name for label in diagram.labels[0]] == ["WELL_TRAINED", "OVER_TRAINED", "UNDER_TRAINED"]
+    crossing = diagram.boundary(diagram.error_key)
+    assert crossing.level == 0.05
+    with_errors = PhaseDiagram([{**row, ERROR: 0.01} for row in rows], x=X)
+    assert with_errors.error_key == ERROR
+    assert Regime(with_errors.labels[0, 1]) is Regime.WELL_TRAINED
+
+
 @pytest.mark.parametrize("with_error", [True, False])
 def test_labels_of_the_convection_equation(with_error):
     labels = convection(with_error=with_error).labels
