@@ -34,14 +34,19 @@ def field_maps(run: RunView) -> Panel | None:
     def draw(title: str, values: np.ndarray, colours: str, low: float, high: float) -> Figure:
         return _map(title, (first, second), names, values, colours, low, high)
 
-    return Panel(
-        title="Solution",
-        reading=(
-            "Reference and prediction share one colour scale; the error has its own. An error that is large in one "
-            f"region only says where points or weight are missing; one that is large everywhere says more.{score}"
-        ),
-        pictures=_maps(draw, prediction, reference, record.arrays.get("field/estimated_error")),
-    )
+    estimate = record.arrays.get("field/estimated_error")
+    where = "An error that is large in one region only says where points or weight are missing; one that is large "
+    where += f"everywhere says more.{score}"
+    if reference is not None:
+        reading = f"Reference and prediction share one colour scale; the error has its own. {where}"
+    elif estimate is not None:
+        reading = (
+            "The solution is not known; the error is estimated as the change with which the prediction would satisfy "
+            f"the equation where it was not trained. {where}"
+        )
+    else:
+        reading = "The solution is not known, and the prediction too far from any for an estimate of its error."
+    return Panel(title="Solution", reading=reading, pictures=_maps(draw, prediction, reference, estimate))
 
 
 def _maps(

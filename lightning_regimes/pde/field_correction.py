@@ -89,8 +89,10 @@ def field_correction(
         ValueError: a residual depends on the field at other points, or isn't finite.
 
     References:
-        Solving the linearised equation for the error is defect correction (Stetter, Numerische Mathematik 29, 1978).
-        To solve it in the tangent space of the network, with a damping chosen by validation, is ours.
+        Solving the linearised equation for the error: H. J. Stetter, "The defect correction principle and
+        discretization methods", Numerische Mathematik 29, 1978. Gauss–Newton directions in the tangent space of a
+        physics-informed network, there to train it: J. Müller, M. Zeinhofer, "Achieving high accuracy with PINNs via
+        energy natural gradient descent", ICML 2023, arXiv:2302.13163.
     """
     device = next(iter(points.values())).device
     model = PointwiseNetwork(network, device)

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,34 @@ def test_summary_names_regime_numbers_and_paths(tmp_path: Path) -> None:
     for part in ("WELL_TRAINED", "150", "0.02", f"{run}/report.html", f"{run}/regimes/records.jsonl"):
         assert part in text
     assert "checkpoint" not in text
+
+
+def without_the_solution(record: Record, **arrays: np.ndarray) -> Record:
+    kept = {name: record.arrays[name] for name in ("field/axis_0", "field/axis_1", "field/prediction")}
+    return replace(record, scalars={}, arrays=kept | arrays)
+
+
+def estimated(step: int, estimate: float) -> Record:
+    record = regime(step, "OVER_TRAINED", estimated_error=estimate)
+    scalars = {key: value for key, value in record.scalars.items() if key != "regime/test_error"}
+    return replace(record, scalars=scalars)
+
+
+def test_where_the_solution_is_not_known_the_estimate_is_shown(tmp_path: Path) -> None:
+    error = {"field/estimated_error": np.linspace(-0.25, 0.5, 24).reshape(4, 6)}
+    page = page_of(
+        make_run(tmp_path / "run", estimated(10, 0.4), estimated(90, 0.08), without_the_solution(field(), **error))
+    )
+    assert "estimated error; generalizes at 0.05 or less" in page.text
+    assert "The solution is not known; the error is estimated" in page.text
+    smallest = np.abs(error["field/estimated_error"]).min()
+    assert f"Estimated absolute error, between {smallest:.3g} and 0.5." in page.text
+    assert "Map of training loss against estimated error" in page.text
+    blind = page_of(make_run(tmp_path / "blind", estimated(90, 0.08), without_the_solution(field())))
+    assert "too far from any for an estimate" in blind.text
+
+
+def test_runs_are_compared_by_one_kind_of_evidence(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "a", regime(90)), make_run(tmp_path / "b", estimated(90, 0.08)))
+    where = page.text.partition("Map of training loss against error, with the four regimes: ")[2]
+    assert where.partition("\n")[0].endswith("/a is well-trained.")
