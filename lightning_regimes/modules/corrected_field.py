@@ -12,9 +12,10 @@ from lightning_regimes.pde import Field, FieldCorrection, Problem, field_correct
 
 # Neither these points nor those of `heldout_loss` are the same.
 _SEEDS = (20_240_301, 20_240_302)
-_NUM_POINTS = 256
-# Above this share of the residual's norm, what the correction leaves is no small remainder.
-_MOST_UNEXPLAINED = 0.3
+_NUM_POINTS = 512
+# Corrections that leave less of the residual's norm were right within some per cent wherever the solution is known;
+# those that leave more than 0.1, mostly with errors near 1, were off by any factor.
+_MOST_UNEXPLAINED = 0.08
 
 
 def corrected_field(

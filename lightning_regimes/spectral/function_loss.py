@@ -14,6 +14,8 @@ def relative_error_loss(
     *,
     exponent: float = 16.0,
     tolerance: float = 0.01,
+    best: Tensor | None = None,
+    aversion: float = 5.0,
 ) -> Tensor:
     r"""Return the mean over a batch of how much larger the relative error is than what is good enough.
 
@@ -29,8 +31,16 @@ def relative_error_loss(
         eigenvalues: λ, shape (B, n).
         exponent: q; a small one at first and a large one later find better minima than a large one at once.
         tolerance: τ.
+        best: the least possible error of each of the batch, shape (B,). With it, operators count by
+            :math:`((\epsilon + \tau) / (\epsilon_\text{best} + \tau))^a`, so that few are far from what is possible.
+        aversion: a.
     """
     error = (series.evaluate(eigenvalues) / function_values - 1).abs()
     largest = error.detach().amax(-1, keepdim=True).clamp(min=1e-14)
     smoothed = largest.squeeze(-1) * ((error / largest).pow(exponent).mean(-1) + 1e-30).pow(1 / exponent)
-    return (smoothed / tolerance).log1p().mean()
+    losses = (smoothed / tolerance).log1p()
+    if best is None:
+        return losses.mean()
+    regret = (largest.squeeze(-1) + tolerance) / (best + tolerance)
+    weights = regret.pow(aversion)
+    return (weights * losses).sum() / weights.sum()

@@ -14,6 +14,8 @@ from lightning_regimes.spectral.spectral_probe import SpectralProbe
 
 _LOWEST = 1e-8
 _NUM_ROUNDS = 5
+# A distance of this share of the lowest Ritz value leaves half of the doubt.
+_HALF_KNOWN = 0.5
 
 
 class SeriesEngine(nn.Module):
@@ -73,19 +75,33 @@ class SeriesEngine(nn.Module):
         scale = probe.ritz[..., -1]
         relative = probe.scaled(1 / scale)
         cut, changes = self.network(probe_features(relative, self.probe_size)).split([1, self.degree + 1], dim=-1)
-        upper, lower = relative.upper, spectrum_start(relative) * cut.squeeze(-1).exp()
+        doubt = _doubt(relative)
+        upper, lower = relative.upper, spectrum_start(relative) * (doubt * cut.squeeze(-1)).exp()
         lower = torch.minimum(lower, 0.9 * upper).clamp(min=_LOWEST)
         series = relative_fit(self.function, lower, upper, self.degree, num_rounds=_NUM_ROUNDS)
-        coefficients = series.coefficients + series.coefficients[..., -1:].abs() * changes.tanh()
+        coefficients = (
+            series.coefficients + series.coefficients[..., -1:].abs() * (doubt.unsqueeze(-1) * changes).tanh()
+        )
         along = scale**self.function.degree
         return ChebyshevSeries(coefficients * along.unsqueeze(-1), lower * scale, upper * scale).to(device)
 
 
 def spectrum_start(probe: SpectralProbe) -> Tensor:
     """Return where the spectrum may begin, as :class:`SeriesEngine` has it, shape (...)."""
+    lowest = probe.ritz[..., 0]
+    return torch.maximum(lowest - _distance(probe), lowest / 4)
+
+
+def _distance(probe: SpectralProbe) -> Tensor:
+    """Return how far the lowest eigenvalue may be from the lowest Ritz value, as far as one can tell, shape (...)."""
     lowest, residual = probe.ritz[..., 0], probe.residuals[..., 0]
-    distance = residual
-    if probe.size > 1:
-        gap = (probe.ritz[..., 1] - lowest).clamp(min=1e-12 * probe.upper)
-        distance = torch.minimum(residual, residual.square() / gap)
-    return torch.maximum(lowest - distance, lowest / 4)
+    if probe.size == 1:
+        return residual
+    gap = (probe.ritz[..., 1] - lowest).clamp(min=1e-12 * probe.upper)
+    return torch.minimum(residual, residual.square() / gap)
+
+
+def _doubt(probe: SpectralProbe) -> Tensor:
+    """Return how little is known of where the spectrum begins, from 0 to 1, shape (...)."""
+    distance = _distance(probe)
+    return distance / (distance + _HALF_KNOWN * probe.ritz[..., 0])

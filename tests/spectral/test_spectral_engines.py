@@ -118,6 +118,24 @@ def test_the_smoothed_error_tends_to_the_largest():
     assert found[-1] == pytest.approx(math.log1p(error / 0.5), rel=0.01)
 
 
+def test_operators_far_from_what_is_possible_count_more():
+    eigenvalues = torch.linspace(0.2, 1, 200, dtype=torch.float64).expand(2, -1)
+    lower = torch.tensor([0.2, 0.2], dtype=torch.float64)
+    series = ChebyshevSeries.interpolating(torch.rsqrt, lower, torch.ones(2), 3)
+    truth = torch.stack([eigenvalues[0].rsqrt(), 1.5 * eigenvalues[1].rsqrt()])
+    errors = (series.evaluate(eigenvalues) / truth - 1).abs().amax(-1)
+    best = errors / torch.tensor([1.0, 4.0])
+    options = {"exponent": 1000.0, "tolerance": 1e-9, "best": best}
+    losses = (errors / 1e-9).log1p()
+    unweighted = float(relative_error_loss(series, truth, eigenvalues, exponent=1000.0, tolerance=1e-9))
+    assert unweighted == pytest.approx(float(losses.mean()), rel=1e-3)
+    for aversion in (0.0, 1.0, 2.0):
+        found = float(relative_error_loss(series, truth, eigenvalues, aversion=aversion, **options))
+        weight = 4.0**aversion
+        expected = float((losses[0] + weight * losses[1]) / (1 + weight))
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
 def test_the_quantile_of_a_probe_is_near_that_of_the_spectrum():
     batch = draw_spectra(64, seed=3, families=["power_decay", "random_matrix"], probe_noise=0.0)
     share = torch.full((64,), 0.2, dtype=torch.float64)
