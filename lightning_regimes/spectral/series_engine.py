@@ -27,10 +27,10 @@ class SeriesEngine(nn.Module):
     .. math:: a = \max\Bigl(\theta_1 - \min\bigl(\rho, \tfrac{\rho^2}{\theta_2 - \theta_1}\bigr), \;
         \tfrac{\theta_1}{4}\Bigr)
 
-    to the upper bound of the probe. A network changes its lower end by a factor :math:`e^{sc}`, and the coefficients by a
-    part of the last one, :math:`c_k + |c_d| \tanh s u_k`, where s goes from 1 to 0 with the distance in question. Before
-    training the engine is :func:`relative_fit` on that interval. A probe of twice as many steps as the degree costs as
-    much as two applications, and is worth it.
+    to the upper bound of the probe. A network changes its lower end by a factor :math:`e^{sc}`, and the coefficients
+    by a part of the last one, :math:`c_k + |c_d| \tanh s u_k`, where s goes to 0 with the distance in question. Before
+    training the engine is :func:`relative_fit` on that interval. A probe of twice as many steps as the degree costs
+    as much as two applications, and is worth it.
 
     Args:
         function: of the eigenvalues.
