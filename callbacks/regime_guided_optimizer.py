@@ -134,7 +134,8 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self.renew_points = renew_points
         self.max_point_factor = max_point_factor
         self.weight_decay = weight_decay
-        super().__init__(overhead_budget=0.0, num_batches=num_batches, **options)
+        # Decisions, and whether they are taken back, follow the held-out loss, by which they were measured.
+        super().__init__(overhead_budget=0.0, num_batches=num_batches, estimate_error=False, **options)
 
     def reset(self) -> None:
         """Forget everything about a training."""

@@ -35,6 +35,7 @@ RUN_ELSEWHERE = {
 }
 OTHER_PROGRAMS = {
     r"make (demo|test|docs|lint|slow|coverage)( CONSTRAINTS=/dev/null)?": "run before every change is taken",
+    r"make reproductions": "trains for many minutes",
     r"python -m venv \.venv|\.venv/bin/pip install -c constraints\.txt -e \"\.\[test\]\"": "the same as `make demo`",
     r"LIGHTNING_REGIMES=\S+ python your_script\.py": "test_zero_code.py",
     r"python your_script\.py fit -c your_config\.yaml( -c configs/diagnostics/\w+\.yaml)+": "test_configs.py",

@@ -89,7 +89,7 @@ def test_a_sweep_leaves_table_figure_report_records_and_a_wandb_run(sweep_file, 
     assert "Phase diagram" in page
     assert "4 of 4 runs finished" in page
     assert "http" not in page
-    assert page.count("<svg") == 1 + 5, "the regimes and five quantities, one picture each"
+    assert page.count("<svg") == 1 + 6, "the regimes and six quantities, one picture each"
     assert page.count('class="scroll"') == page.count('class="scroll" tabindex="0"') == 2
     for row in rows:
         assert f"cells/{row['key']}" in page
