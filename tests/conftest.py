@@ -50,7 +50,7 @@ def short_options(name: str) -> list[str]:
         options += ["--data.max_bytes=100000", "--data.steps_per_epoch=3", "--data.cache_dir=tokens"]
         options += ["--data.sequence_length=16", "--model.configuration.hidden_size=16"]
     if name.startswith("autospec"):
-        options += ["--data.steps_per_epoch=3", "--data.batch_size=4", "--data.size=32", "--data.num_validation=4"]
+        options += ["--data.steps_per_epoch=3", "--data.batch_size=4", "--data.size=64", "--data.num_validation=4"]
         options += ["--data.validation=[bcsstk01]"]
     if "cora" in name:
         options += [f"--data.source.folder={os.environ.get('REGIMES_TEST_DATA', '/nonexistent')}/graphs"]
