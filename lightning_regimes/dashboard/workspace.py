@@ -60,7 +60,6 @@ WORKSPACE = (
         (
             _lines("Training loss / reference loss", "regime/normalized_loss", logarithmic=True),
             _lines("Error", "regime/test_error", logarithmic=True),
-            _lines("Estimated error, without a reference", "regime/estimated_error", logarithmic=True),
             _lines("Held-out loss / reference loss", "regime/normalized_heldout_loss", logarithmic=True),
             _lines("Margin of the verdict", "regime/margin"),
             _lines("Labels that stay when the thresholds are moved", "regime/agreement"),
