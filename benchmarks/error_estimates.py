@@ -1,7 +1,8 @@
-"""Estimated against true errors of the physics-informed networks of finished sweeps, and what they do to the labels.
+"""Estimated against true errors of the runs of finished sweeps, and what they do to the labels.
 
 python benchmarks/error_estimates.py runs/sweeps/pinn_convection runs/sweeps/pinn_reaction runs/sweeps/pinn_wave \\
     --figure docs/images/estimated_errors.svg
+python benchmarks/error_estimates.py runs/sweeps/neural_ode_pendulum --threshold 0.1
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from lightning_regimes.regimes import Regime, RegimeReport, classify
+from lightning_regimes.regimes import Regime, RegimeReport, RegimeThresholds, classify
 
 COLOURS = ("#1f5fa8", "#d98200", "#3a7d44", "#7a3fc4")
 
@@ -29,14 +30,15 @@ def finished_runs(folder: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row["status"] == "finished"]
 
 
-def labels(values: dict[str, float]) -> tuple[RegimeReport, RegimeReport, RegimeReport]:
+def labels(values: dict[str, float], thresholds: RegimeThresholds) -> tuple[RegimeReport, RegimeReport, RegimeReport]:
     """Return the regime by the true error, by the estimate, and by the held-out loss alone."""
+    common: dict[str, Any] = {"reference_loss": 1.0, "thresholds": thresholds}
     loss, heldout = values["regime/normalized_loss"], values["regime/normalized_heldout_loss"]
     error, estimate = values["regime/test_error"], values.get("regime/estimated_error")
     return (
-        classify(loss, reference_loss=1.0, error=error),
-        classify(loss, reference_loss=1.0, estimated_error=estimate, heldout_loss=heldout),
-        classify(loss, reference_loss=1.0, heldout_loss=heldout),
+        classify(loss, error=error, **common),
+        classify(loss, estimated_error=estimate, heldout_loss=heldout, **common),
+        classify(loss, heldout_loss=heldout, **common),
     )
 
 
@@ -45,17 +47,17 @@ def majority(found: Sequence[Regime]) -> Regime:
     return Counter(found).most_common(1)[0][0]
 
 
-def row(name: str, runs: list[dict[str, Any]]) -> list[str]:
+def row(name: str, runs: list[dict[str, Any]], thresholds: RegimeThresholds) -> list[str]:
     """Return a row of the table: agreement of both labels with the true one, and how far off the estimates are."""
     cells: dict[tuple[Any, ...], list[tuple[Regime, ...]]] = defaultdict(list)
     fitted, changed = [], [0.0, 0.0, 0.0]
     for run in runs:
-        reports = labels(run["values"])
+        reports = labels(run["values"], thresholds)
         found = tuple(report.label for report in reports)
         key = tuple(value for parameter, value in run["parameters"].items() if parameter != "seed_everything")
         cells[key].append(found)
         changed = [sum_so_far + 1 - report.agreement for sum_so_far, report in zip(changed, reports, strict=True)]
-        if run["values"]["regime/normalized_loss"] <= reports[0].thresholds.fit:
+        if run["values"]["regime/normalized_loss"] <= thresholds.fit:
             fitted.append((run["values"], found))
     every = [found for seeds in cells.values() for found in seeds]
 
@@ -76,8 +78,7 @@ def row(name: str, runs: list[dict[str, Any]]) -> list[str]:
         *(agreement(voted, which) for which in (2, 1)),
         *(agreement(both, which) for which in (2, 1)),
         f"{len(ratios)}/{len(fitted)}",
-        f"{100 * np.median(off):.2g} %",
-        f"{100 * off.max():.2g} %",
+        *(f"{100 * value:.2g} %" if len(off) else "–" for value in (np.median(off), off.max(initial=0.0))),
         f"{100 * changed[1] / len(runs):.1f} %",
     ]
 
@@ -110,12 +111,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", type=Path, nargs="+", help="of finished sweeps")
     parser.add_argument("--figure", type=Path, help="where to draw")
+    parser.add_argument("--threshold", type=float, default=RegimeThresholds().error, help="of a low error")
     arguments = parser.parse_args()
+    thresholds = RegimeThresholds(error=arguments.threshold)
     sweeps = {folder.name.removeprefix("pinn_"): finished_runs(folder) for folder in arguments.folders}
     headings = ("runs", "runs, estimate", "cells", "cells, estimate", "fitted", "fitted, estimate")
     table = Table("sweep", *headings, "estimates", "median off", "most off", "changed by ±20 %")
     for name, runs in sweeps.items():
-        table.add_row(*row(name, runs))
+        table.add_row(*row(name, runs, thresholds))
     Console(width=160).print(table)
     if arguments.figure is not None:
         draw(sweeps).savefig(arguments.figure)

@@ -147,10 +147,15 @@ class NeuralODE(L.LightningModule):
         It is infinite where a trajectory leaves the finite numbers or the solver gives up, and None if the datamodule
         has no ``rollout_batch``.
         """
-        if self._rollouts is None:
-            return None
-        rollouts = self._like_network(self._rollouts)
-        return relative_error(self._rollout(rollouts), rollouts["states"])
+        return self._rollout_error(self._rollouts)
+
+    def estimated_error(self) -> Tensor | None:
+        """Return the same of the trajectories of validation, an estimate of :meth:`reference_error`.
+
+        It says more than :meth:`heldout_loss`, which has another scale and another threshold. Trajectories with noise
+        add theirs.
+        """
+        return self._rollout_error(self._heldout)
 
     # ------------------------------------------------------------------ training and evaluation
 
@@ -257,6 +262,12 @@ class NeuralODE(L.LightningModule):
         except IntegrationError as error:
             rank_zero_warn(f"The error of a rollout counts as infinite. {error}")
             return torch.full_like(states, torch.inf)
+
+    def _rollout_error(self, batch: Batch | None) -> Tensor | None:
+        if batch is None:
+            return None
+        batch = self._like_network(batch)
+        return relative_error(self._rollout(batch), batch["states"])
 
     def _like_network(self, batch: Batch) -> Batch:
         # Not `self.dtype`: a diagnostic may have put parameters of another precision in the place of ours.

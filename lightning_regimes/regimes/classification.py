@@ -115,7 +115,8 @@ def classify(
         reference_loss: the same loss for the trivial predictor (zero for a physics-informed network, the mean of the
             training targets for regression), or at initialization.
         error: dimensionless error against a reference, such as a relative L2 norm or an error rate. It decides when
-            both it and the held-out loss are given.
+            several are given.
+        estimated_error: an estimate of it, with the same threshold. It decides before the held-out loss.
         heldout_loss: the loss on fresh data, with the same terms and weights as ``loss``.
         heldout_reference_loss: the loss of the trivial predictor on that data; by default ``reference_loss``.
         loss_trend: see :func:`loss_trend`.

@@ -197,6 +197,9 @@ def test_every_entry_point_of_the_trainer(physics: PhysicsPenalty | None, infere
     (tested,) = runner.test(module, data, verbose=False)
     assert tested["test/rollout_rel_l2"] == pytest.approx(module.reference_error().item(), rel=1e-6)
     (predicted,) = runner.predict(module, data)
+    assert module.estimated_error().item() == pytest.approx(
+        relative_error(module(rollouts["states"][:, 0], rollouts["times"]), rollouts["states"]).item(), rel=1e-6
+    )
     reference = data.rollout_batch("test")["states"]
     assert relative_error(predicted, reference).item() == pytest.approx(tested["test/rollout_rel_l2"], rel=1e-6)
 
@@ -205,7 +208,7 @@ def test_diagnostics_run_and_regime_detection_reads_the_rollouts(tmp_path: Path)
     callbacks = [
         HessianSpectrum(k=2, at_end=True, on_error="raise"),
         LossLandscape(dim=1, points=5, at_end=True, on_error="raise"),
-        RegimeDetection(thresholds=RegimeThresholds(error=0.1), on_error="raise"),
+        RegimeDetection(thresholds=RegimeThresholds(error=0.1), estimate_error=True, on_error="raise"),
     ]
     module, data = small(), trajectories()
     trainer(max_steps=6, callbacks=callbacks, default_root_dir=tmp_path).fit(module, data)
@@ -217,6 +220,7 @@ def test_diagnostics_run_and_regime_detection_reads_the_rollouts(tmp_path: Path)
     assert regime.context["reference_source"] == "trivial_loss"
     assert regime.context["thresholds"]["error"] == 0.1
     assert regime.scalars["regime/test_error"] == pytest.approx(module.reference_error().item())
+    assert regime.scalars["regime/estimated_error"] == pytest.approx(module.estimated_error().item())
     heldout = module.heldout_loss().item()
     assert regime.scalars["regime/heldout_loss"] == pytest.approx(heldout)
     states = data.rollout_batch("val")["states"]
@@ -245,6 +249,8 @@ def test_a_rollout_that_explodes_has_an_infinite_error() -> None:
             parameter.mul_(1e6)
     with pytest.warns(UserWarning, match="counts as infinite"):
         assert module.reference_error().item() == torch.inf
+    with pytest.warns(UserWarning, match="counts as infinite"):
+        assert module.estimated_error().item() == torch.inf
 
 
 def test_a_checkpoint_alone_rebuilds_the_module(tmp_path: Path) -> None:
