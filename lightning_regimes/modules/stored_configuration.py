@@ -15,7 +15,7 @@ def as_class_path(instance: Any) -> dict[str, Any] | None:
 
     Returns:
         None where the object can't be described so, or was made with something other than numbers, strings, objects
-        like itself and sequences of these.
+        like itself, and sequences and mappings of these.
     """
     arguments: Any
     if is_dataclass(instance):
@@ -40,6 +40,8 @@ def as_fields(instance: Any) -> dict[str, Any] | None:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     described = as_class_path(value)

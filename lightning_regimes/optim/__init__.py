@@ -9,6 +9,7 @@ from lightning_regimes.optim.factory import (
     trainable_parameters,
 )
 from lightning_regimes.optim.htmuon import HTMuon
+from lightning_regimes.optim.imported_factory import ImportedOptimizerFactory
 from lightning_regimes.optim.layer_balanced_lr import LayerBalancedLR
 from lightning_regimes.optim.layer_groups import layer_names, layerwise_lr_groups
 from lightning_regimes.optim.layer_split_probe import LayerSplits, probe_layer_split
@@ -48,6 +49,7 @@ __all__ = [
     "CosineWithWarmup",
     "HTMuon",
     "HTMuonFactory",
+    "ImportedOptimizerFactory",
     "LBFGSFactory",
     "LayerBalancedLR",
     "LayerSplits",

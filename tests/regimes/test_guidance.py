@@ -45,9 +45,10 @@ def test_every_family_has_a_remedy_in_every_regime_that_needs_one(family, regime
 
 def test_physics_informed_networks_get_theirs_and_what_helps_most_first():
     physics = ModelFamily.PHYSICS_INFORMED
-    assert [row.remedy for row in remedies(Regime.UNDER_TRAINED, physics)][:3] == [
+    assert [row.remedy for row in remedies(Regime.UNDER_TRAINED, physics)][:4] == [
         Remedy.CURRICULUM,
         Remedy.QUASI_NEWTON,
+        Remedy.SOAP,
         Remedy.AUGMENTED_LAGRANGIAN,
     ]
     assert remedies(Regime.OVER_TRAINED, physics)[0].remedy is Remedy.MORE_POINTS
