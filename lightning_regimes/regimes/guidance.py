@@ -130,7 +130,8 @@ GUIDANCE_TABLE: tuple[GuidanceRow, ...] = (
         "Train with SOAP in place of Adam.",
         "Convection, 2→32³→1, 1000 points, 1000 gradients, three seeds: relative L2 error 0.0001 to 0.0003 at β = 1 "
         "where L-BFGS ends at 0.0008 to 0.003, and 0.0015 to 0.0023 at β = 10, where it ends at 0.003, 0.006 and 0.57. "
-        "At β = 30 it fails as well. Wang et al. 2025, arXiv:2502.00604: errors 2 to 10 times smaller on ten equations.",
+        "At β = 30 it fails as well. Wang et al. 2025, arXiv:2502.00604: errors 2 to 10 times smaller on ten "
+        "equations.",
         "high",
         _PHYSICS,
     ),
