@@ -18,6 +18,8 @@ _SIZES = ((400, 512), (800, 1024))
 # Corrections that leave less of the residual's norm were right within some per cent wherever the solution is known;
 # those that leave more than 0.1, mostly with errors near 1, were off by any factor.
 _MOST_UNEXPLAINED = 0.08
+# Where the first attempt leaves more, a second one has never found a correction.
+_WORTH_ANOTHER = 0.5
 
 
 def corrected_field(
@@ -55,9 +57,9 @@ def corrected_field(
             ansatz=ansatz,
             max_directions=max_directions,
         )
-        if correction.unexplained <= _MOST_UNEXPLAINED:
+        if correction.unexplained <= _MOST_UNEXPLAINED or not correction.unexplained <= _WORTH_ANOTHER:
             break
-    else:
+    if not correction.unexplained <= _MOST_UNEXPLAINED:
         return None
     if ansatz is None:
         return correction.uncorrected, correction

@@ -143,6 +143,20 @@ def test_far_from_a_solution_there_is_no_estimate() -> None:
     assert module.estimated_error() is None
 
 
+def test_what_few_directions_leave_more_of_them_correct(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = small(optimizer=LBFGSFactory(max_iter=20))
+    trainer(max_steps=6).fit(module, points(num_interior=256))
+    error = module.reference_error()
+    assert error is not None
+    sizes = "lightning_regimes.modules.corrected_field._SIZES"
+    monkeypatch.setattr(sizes, ((50, 128),))
+    assert module.estimated_error() is None
+    monkeypatch.setattr(sizes, ((50, 128), (400, 512)))
+    estimate = module.estimated_error()
+    assert estimate is not None
+    assert estimate.item() == pytest.approx(error.item(), rel=0.05)
+
+
 def test_an_equation_without_a_known_solution_is_trained_and_judged(tmp_path: Path) -> None:
     module = small(Unsolved(beta=3.0), optimizer=LBFGSFactory(max_iter=20))
     callbacks = [RegimeDetection(overhead_budget=0), FieldSnapshot()]
