@@ -1,7 +1,6 @@
 """Estimated against true errors of the runs of finished sweeps, and what they do to the labels.
 
-python benchmarks/error_estimates.py runs/sweeps/pinn_convection runs/sweeps/pinn_reaction runs/sweeps/pinn_wave \\
-    --figure docs/images/estimated_errors.svg
+python benchmarks/error_estimates.py runs/sweeps/pinn_* --figure docs/images/estimated_errors.svg
 python benchmarks/error_estimates.py runs/sweeps/neural_ode_pendulum --threshold 0.1
 """
 
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from lightning_regimes.regimes import Regime, RegimeReport, RegimeThresholds, classify
 
-COLOURS = ("#1f5fa8", "#d98200", "#3a7d44", "#7a3fc4")
+COLOURS = ("#1f5fa8", "#d98200", "#3a7d44", "#7a3fc4", "#b3261e", "#4f8a8b")
 
 
 def finished_runs(folder: Path) -> list[dict[str, Any]]:
@@ -114,7 +113,9 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=RegimeThresholds().error, help="of a low error")
     arguments = parser.parse_args()
     thresholds = RegimeThresholds(error=arguments.threshold)
-    sweeps = {folder.name.removeprefix("pinn_"): finished_runs(folder) for folder in arguments.folders}
+    sweeps = {
+        folder.name.removeprefix("pinn_").replace("_", " "): finished_runs(folder) for folder in arguments.folders
+    }
     headings = ("runs", "runs, estimate", "cells", "cells, estimate", "fitted", "fitted, estimate")
     table = Table("sweep", *headings, "estimates", "median off", "most off", "changed by ±20 %")
     for name, runs in sweeps.items():

@@ -148,13 +148,16 @@ def test_what_few_directions_leave_more_of_them_correct(monkeypatch: pytest.Monk
     trainer(max_steps=6).fit(module, points(num_interior=256))
     error = module.reference_error()
     assert error is not None
-    sizes = "lightning_regimes.modules.corrected_field._SIZES"
-    monkeypatch.setattr(sizes, ((50, 128),))
+    of = "lightning_regimes.modules.corrected_field."
+    monkeypatch.setattr(f"{of}_FIRST", (50, 128))
+    monkeypatch.setattr(f"{of}_SECOND", (50, 128))
     assert module.estimated_error() is None
-    monkeypatch.setattr(sizes, ((50, 128), (400, 512)))
+    monkeypatch.setattr(f"{of}_SECOND", (400, 512))
     estimate = module.estimated_error()
     assert estimate is not None
     assert estimate.item() == pytest.approx(error.item(), rel=0.05)
+    monkeypatch.setattr(f"{of}_MOST_DISAGREEMENT", 1e-4)
+    assert module.estimated_error() is None
 
 
 def test_an_equation_without_a_known_solution_is_trained_and_judged(tmp_path: Path) -> None:
