@@ -79,7 +79,7 @@ class PhaseDiagram:
         temperature).
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]] = field(repr=False)
     x: str
     y: str | None = None
     seed: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ TITLES = {
 _MAX_TICKS = 9
 _MAX_LARGE_LETTERS = 40
 _MAX_LETTERS = 49
+_DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,8 @@ def _room_of_names(texts: Sequence[str]) -> float:
 
 
 def _class_name(text: str) -> str:
+    if not _DOTTED_NAME.fullmatch(text):
+        return text.strip("[]")  # a list, such as a range
     return text.rpartition(".")[2].removesuffix("Factory").replace("_", "\n")
 
 

@@ -226,6 +226,25 @@ def test_figure_shows_regimes_and_every_quantity():
     assert any(line.shape[1] == 2 and np.all((line[:, 0] >= 0) & (line[:, 0] <= np.log10(50))) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (["[1.0, 2.5]", "[2.5, 5.0]"], ["1.0, 2.5", "2.5, 5.0"]),
+        (["lightning_regimes.optim.AdamFactory", "torch.optim.SGD"], ["Adam", "SGD"]),
+        (["with_decay", "without"], ["with\ndecay", "without"]),
+        ([0.25, 1000], ["0.25", "1000"]),
+    ],
+)
+def test_values_stand_at_the_axis_as_people_read_them(values, texts):
+    rows = [{"x": value, "regime/normalized_loss": 0.1, "regime/test_error": 0.1} for value in values]
+    labels = PhaseDiagram(rows, x="x").figure().axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == texts
+
+
+def test_the_runs_stay_out_of_the_representation():
+    assert "normalized_loss" not in repr(convection())
+
+
 def test_missing_parameters_are_named():
     with pytest.raises(ValueError, match="'y'; 1 of 2 lack it"):
         PhaseDiagram([{"x": 1, "y": 2}, {"x": 1}], x="x", y="y")
