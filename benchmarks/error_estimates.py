@@ -1,6 +1,8 @@
 """Estimated against true errors of the runs of finished sweeps, and what they do to the labels.
 
-python benchmarks/error_estimates.py runs/sweeps/pinn_* --figure docs/images/estimated_errors.svg
+python benchmarks/error_estimates.py \\
+    runs/sweeps/pinn_{convection,reaction,wave,burgers,helmholtz,reaction_diffusion} \\
+    --figure docs/images/estimated_errors.svg
 python benchmarks/error_estimates.py runs/sweeps/neural_ode_pendulum --threshold 0.1
 """
 

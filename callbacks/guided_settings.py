@@ -89,7 +89,8 @@ def available_remedies(trainer: L.Trainer, module: L.LightningModule) -> frozens
             found.add(Remedy.NEWTON)
         if trains_in_single_precision(trainer, module):
             found.add(Remedy.DOUBLE_PRECISION)
-    if isinstance(module, HasDifficulty) and getattr(module, "curriculum", None) is None:
+    eases = isinstance(module, HasDifficulty) and getattr(module, "has_difficulty", True)
+    if eases and getattr(module, "curriculum", None) is None:
         found.add(Remedy.CURRICULUM)
     if isinstance(module, EnforcesConditions) and module.constraints == "soft":
         found.add(Remedy.AUGMENTED_LAGRANGIAN)

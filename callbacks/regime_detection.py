@@ -17,6 +17,9 @@ from lightning_regimes.probe import LossProbe
 from lightning_regimes.recording import Table
 from lightning_regimes.regimes import RegimeThresholds, classify, guidance, loss_trend, model_family
 
+# Evaluations of the loss of a batch that an estimate of the error takes, as that of a physics-informed network; after
+# the first one the real time is known.
+_UNITS_OF_ESTIMATE = 600
 # Names under which people log the training loss on validation data.
 _HELDOUT_METRICS = ("val_loss", "val/loss", "valid_loss", "valid/loss", "validation_loss", "validation/loss")
 
@@ -32,8 +35,8 @@ class RegimeDetection(Diagnostic):
     - over a **reference loss**: the module's ``trivial_loss(batch)`` if it has that method, otherwise the loss at
       initialization on the first batch;
     - a dimensionless **error**: the module's ``reference_error()``, or the logged metric ``error_metric``;
-    - without an error, an **estimate** of it that needs no reference: the module's ``estimated_error()``, as that of a
-      physics-informed network;
+    - without an error, an **estimate** of it, unless ``heldout_metric`` is named: the module's ``estimated_error()``,
+      as that of a physics-informed network;
     - without an estimate, a **held-out loss**: the module's ``heldout_loss()``, or the logged metric
       ``heldout_metric``, or a validation loss logged under a usual name such as ``val_loss``. Its reference is that of
       the training loss, or the module's ``heldout_trivial_loss()`` where the two losses have different scales, as on
@@ -80,6 +83,7 @@ class RegimeDetection(Diagnostic):
         self._initial_step = 0
         self._awaits_validation = False
         self._has_waited = False
+        self._units_of_estimate = 0
 
     def on_batch_captured(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate the loss at initialization, where it has to serve as the reference."""
@@ -126,11 +130,15 @@ class RegimeDetection(Diagnostic):
         return f"Regime: {self._label}." if self._label else ""
 
     def expected_units(self) -> int:
-        """Training loss, trivial loss and held-out loss, on as many batches."""
-        return 3 * self.num_batches
+        """Training loss, trivial loss and held-out loss, on as many batches, and an estimate if there will be one."""
+        return 3 * self.num_batches + self._units_of_estimate
 
     def try_unit(self, probe: LossProbe, trainer: L.Trainer, pl_module: L.LightningModule) -> float:
         """Evaluate the loss of one batch twice, and take the time of the second."""
+        asked = self.estimate_error is None and self.error_metric is None and self.heldout_metric is None
+        asked = asked and _of_the_module(pl_module, "reference_error") is None
+        estimates = callable(getattr(pl_module, "estimated_error", None))
+        self._units_of_estimate = _UNITS_OF_ESTIMATE if estimates and (asked or self.estimate_error) else 0
         probe.batch_loss(0)
         start = time.perf_counter()
         probe.batch_loss(0)
@@ -141,7 +149,10 @@ class RegimeDetection(Diagnostic):
         loss, loss_source = self._training_loss(probe, pl_module)
         reference, reference_source = self._reference_loss(probe, pl_module)
         error, error_source = self._error(trainer, pl_module)
+        named_is_missing = self.error_metric is not None and error is None
         estimate = self._estimated_error(pl_module, error)
+        # What was asked for is not there: the estimate is recorded, and must not take its place.
+        decisive = None if named_is_missing else estimate
         heldout, heldout_source = self._heldout_loss(trainer, pl_module)
         steps, losses = self._history.arrays()
         trend = loss_trend(steps, losses)
@@ -162,19 +173,19 @@ class RegimeDetection(Diagnostic):
         context: dict[str, Any] = {
             "loss_source": loss_source,
             "reference_source": reference_source,
-            "evidence_source": error_source or (heldout_source if estimate is None else "estimated_error"),
+            "evidence_source": error_source or (heldout_source if decisive is None else "estimated_error"),
             "thresholds": {"fit": self.thresholds.fit, "error": self.thresholds.error},
         }
         arrays = {"regime/loss_history_steps": steps, "regime/loss_history": losses}
         text: dict[str, str] = {}
-        if error is None and estimate is None and heldout is None and loss / reference <= self.thresholds.fit:
+        if error is None and decisive is None and heldout is None and loss / reference <= self.thresholds.fit:
             context["reasons"] = [self._without_evidence(trainer)]
         else:
             report = classify(
                 loss,
                 reference_loss=reference,
                 error=error,
-                estimated_error=estimate,
+                estimated_error=decisive,
                 heldout_loss=heldout,
                 heldout_reference_loss=heldout_reference,
                 loss_trend=trend,
@@ -239,12 +250,12 @@ class RegimeDetection(Diagnostic):
         return (None, None) if value is None else (value, "reference_error")
 
     def _estimated_error(self, pl_module: L.LightningModule, error: float | None) -> float | None:
-        wanted = error is None and self.error_metric is None if self.estimate_error is None else self.estimate_error
-        if not wanted:
+        by_default = error is None and self.error_metric is None and self.heldout_metric is None
+        if not (by_default if self.estimate_error is None else self.estimate_error):
             return None
         try:
             return _of_the_module(pl_module, "estimated_error")
-        except (ValueError, RuntimeError) as problem:
+        except Exception as problem:  # of a residual or a network that is somebody's own
             self.warn(f"RegimeDetection goes on without an estimate of the error: {problem}", once="estimate")
             return None
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_regimes.metrics.functional import relative_error
@@ -168,7 +169,8 @@ class PINN(L.LightningModule):
     def estimated_error(self) -> Tensor | None:
         """Return an estimate of :meth:`reference_error` that needs no solution: the error against the corrected field.
 
-        None where there is no corrected field, as far from a solution.
+        None where there is no corrected field, as far from a solution. An estimate above 1 says that this is no
+        solution, and not how far one is.
         """
         with derivatives_enabled():
             fields = self._own_and_corrected_field()
@@ -211,7 +213,11 @@ class PINN(L.LightningModule):
         if solution is not None:
             return {**found, "reference": solution[:, 0].reshape(shape)}
         with derivatives_enabled():
-            fields = self._own_and_corrected_field()
+            try:
+                fields = self._own_and_corrected_field()
+            except (ValueError, RuntimeError) as problem:
+                rank_zero_warn(f"The field is drawn without an estimate of its error: {problem}")
+                fields = None
             if fields is None:
                 return found
             points = self._points.grid(self._double_like)
@@ -308,6 +314,11 @@ class PINN(L.LightningModule):
 
     # ------------------------------------------------------------------ what guidance changes
 
+    @property
+    def has_difficulty(self) -> bool:
+        """Whether the problem names a coefficient that makes it hard, which :meth:`set_difficulty` needs."""
+        return self.problem.coefficient is not None
+
     def set_difficulty(self, share: float) -> None:
         """Train on an easier problem: its coefficient is ``share`` of the own one, or the own one over ``share``.
 
@@ -320,9 +331,12 @@ class PINN(L.LightningModule):
             raise ValueError("`set_difficulty` needs a PINN without a `curriculum` of its own.")
         if not 0 < share <= 1:
             raise ValueError(f"`share` must be in (0, 1], got {share}.")
+        if share == 1:
+            self.current_problem = self.problem
+            return
         value = self.problem.coefficient_value
         value = value / share if self.problem.coefficient_eases else value * share
-        self.current_problem = self.problem if share == 1 else self.problem.with_coefficient(value)
+        self.current_problem = self.problem.with_coefficient(value)
 
     def enforce_conditions(self, how: Literal["soft", "augmented_lagrangian"]) -> None:
         """Change how conditions are enforced from here on; multipliers start from zero.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
@@ -36,7 +36,7 @@ class FieldCorrection:
     """
 
     network: PointwiseNetwork
-    step: Tensor
+    step: Tensor = field(repr=False)
     unexplained: float
     damping: float
     iterations: int
@@ -106,6 +106,8 @@ def field_correction(
     step, damping, iterations = torch.zeros_like(model.parameters), 0.0, 0
     field = model.changed_field(step)
     residual, check = terms.values(field, points), terms.values(field, check_points)
+    if not (residual.isfinite().all() and check.isfinite().all()):
+        raise ValueError("the residuals are not finite")
     initial = check.norm()
     while iterations < max_iterations and check.norm() > 0:
         change, tried_damping = least_squares.step(residual, check)

@@ -16,6 +16,9 @@ class PointwiseNetwork:
         network: from ``(N, d)`` to ``(N, m)``, each row on its own; evaluated in its present mode, left as it is.
         device: where to evaluate it, which must know float64.
 
+    Raises:
+        ValueError: a parameter or buffer is complex.
+
     Attributes:
         parameters: those of the network, flattened, ``(P,)``.
     """
@@ -23,6 +26,9 @@ class PointwiseNetwork:
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         self._network = network
         named = dict(network.named_parameters())
+        for name, entry in (*named.items(), *network.named_buffers()):
+            if entry.is_complex():
+                raise ValueError(f"`network` has real parameters and buffers, but {name} is {entry.dtype}")
         self._shapes = {name: parameter.shape for name, parameter in named.items()}
         self._sizes = [parameter.numel() for parameter in named.values()]
         self.parameters = torch.cat([_double(parameter.detach().reshape(-1), device) for parameter in named.values()])

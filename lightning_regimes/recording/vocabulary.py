@@ -347,7 +347,7 @@ _QUANTITIES = (
     Quantity("regime/reference_loss", "loss", "neither", "loss of the trivial predictor on the same batches"),
     Quantity("regime/normalized_loss", "", "lower", "training loss over the reference loss"),
     Quantity("regime/test_error", "", "lower", "error against the reference solution or the test set"),
-    Quantity("regime/estimated_error", "", "lower", "an estimate of the error that needs no reference solution"),
+    Quantity("regime/estimated_error", "", "lower", "an estimate of the error, made without the reference"),
     Quantity("regime/heldout_loss", "loss", "lower", "the training loss on points that were never trained on"),
     Quantity("regime/normalized_heldout_loss", "", "lower", "held-out loss over the reference loss"),
     Quantity(

@@ -105,4 +105,4 @@ def _distance(probe: SpectralProbe) -> Tensor:
 def _doubt(probe: SpectralProbe) -> Tensor:
     """Return how little is known of where the spectrum begins, from 0 to 1, shape (...)."""
     distance = _distance(probe)
-    return distance / (distance + _HALF_KNOWN * probe.ritz[..., 0])
+    return distance / (distance + _HALF_KNOWN * probe.ritz[..., 0].clamp(min=_LOWEST))

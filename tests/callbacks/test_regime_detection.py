@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_regimes import LossProbe
 from lightning_regimes.callbacks import RegimeDetection
 from lightning_regimes.recording import read_records
 
@@ -144,10 +145,11 @@ def test_an_estimate_beside_the_error_decides_nothing(tmp_path, wanted, recorded
     assert record.text["regime/label"] == "WELL_TRAINED"
 
 
-def test_an_estimate_that_cannot_be_made_leaves_the_heldout_loss(tmp_path):
+@pytest.mark.parametrize("kind", [ValueError, IndexError])
+def test_an_estimate_that_cannot_be_made_leaves_the_heldout_loss(tmp_path, kind):
     class Failing(Estimating):
         def estimated_error(self):
-            raise ValueError("a residual at a point depends on the field at other points")
+            raise kind("a residual at a point depends on the field at other points")
 
     with pytest.warns(RuntimeWarning, match="without an estimate of the error: a residual at a point"):
         (record,), _ = fit(tmp_path, Failing(), RegimeDetection(overhead_budget=0, on_error="raise"))
@@ -155,6 +157,27 @@ def test_an_estimate_that_cannot_be_made_leaves_the_heldout_loss(tmp_path):
     assert record.text["regime/label"] == "WELL_TRAINED"
     (silent,), _ = fit(tmp_path / "off", Estimating(), RegimeDetection(overhead_budget=0, estimate_error=False))
     assert silent.context["evidence_source"] == "heldout_loss"
+
+
+def test_an_estimate_does_not_take_the_place_of_metrics_that_were_named(tmp_path):
+    with pytest.warns(RuntimeWarning, match="'relativ' has not been logged"):
+        (record,), _ = fit(
+            tmp_path, Estimating(), RegimeDetection(error_metric="relativ", estimate_error=True, overhead_budget=0)
+        )
+    assert record.scalars["regime/estimated_error"] == pytest.approx(0.4)
+    assert "regime/label" not in record.text
+    with pytest.warns(RuntimeWarning, match="'val_los' has not been logged"):
+        (record,), _ = fit(tmp_path / "b", Estimating(), RegimeDetection(heldout_metric="val_los", overhead_budget=0))
+    assert "regime/estimated_error" not in record.scalars
+
+
+@pytest.mark.parametrize(("wanted", "counted"), [(None, True), (True, True), (False, False)])
+def test_the_time_of_an_estimate_is_part_of_what_is_expected(wanted, counted):
+    module, detection = Estimating(), RegimeDetection(estimate_error=wanted)
+    without = detection.expected_units()
+    batch = [entry[:16] for entry in linear_data(64, seed=0).tensors]
+    detection.try_unit(LossProbe(module, [batch]), L.Trainer(logger=False, accelerator="cpu"), module)
+    assert (detection.expected_units() > 10 * without) is counted
 
 
 def test_without_methods_the_loss_at_initialization_and_a_usual_metric_serve(tmp_path):

@@ -1,7 +1,8 @@
 """The module: its loss term by term, every Trainer entry point, checkpoints, and the hooks of diagnostics."""
 
+import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -141,6 +142,68 @@ def test_far_from_a_solution_there_is_no_estimate() -> None:
     with torch.no_grad():
         [*module.network.parameters()][-2].mul_(0.01)
     assert module.estimated_error() is None
+
+
+class Normalized(torch.nn.Module):
+    """A network with statistics and with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(2, 12),
+            torch.nn.BatchNorm1d(12),
+            torch.nn.Tanh(),
+            torch.nn.Dropout(0.1),
+            torch.nn.Linear(12, 1),
+        )
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return self.layers(points)
+
+
+def test_an_estimate_after_training_draws_nothing_and_leaves_statistics_and_modes() -> None:
+    torch.manual_seed(0)
+    module = PINN(Unsolved(beta=1.0), Normalized())
+    trainer(max_steps=3).fit(module, points())
+    module.train()
+    before, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    estimate = module.estimated_error()
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(entry, before[name]) for name, entry in module.state_dict().items())
+    assert all(entry.training for entry in module.modules())
+    assert module.estimated_error() == estimate
+
+
+class NotANumber(Unsolved):
+    """Its source is missing where x is large."""
+
+    def residual(self, field: Any, at: torch.Tensor) -> torch.Tensor:
+        residual = super().residual(field, at)
+        return residual + torch.where(at[:, :1] > 6.2, torch.nan, 0.0)
+
+
+def test_a_residual_that_is_no_number_has_no_estimate() -> None:
+    module = small(NotANumber(beta=3.0))
+    with pytest.raises(ValueError, match="not finite"):
+        module.estimated_error()
+    with pytest.warns(UserWarning, match="without an estimate"):
+        assert "estimated_error" not in module.field_on_grid()
+
+
+class WithoutCoefficient(Unsolved):
+    """Nothing makes it hard."""
+
+    coefficient: ClassVar[str | None] = None  # type: ignore[assignment]
+
+
+def test_a_problem_without_a_coefficient_has_its_own_difficulty_only() -> None:
+    module = small(WithoutCoefficient(beta=3.0))
+    assert small().has_difficulty
+    assert not module.has_difficulty
+    module.set_difficulty(1.0)
+    assert module.current_problem is module.problem
+    with pytest.raises(ValueError, match="coefficient"):
+        module.set_difficulty(0.5)
 
 
 def test_what_few_directions_leave_more_of_them_correct(monkeypatch: pytest.MonkeyPatch) -> None:
