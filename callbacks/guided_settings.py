@@ -16,7 +16,7 @@ from lightning_regimes.regimes import GUIDANCE_TABLE, Remedy, model_family
 
 @runtime_checkable
 class HasDifficulty(Protocol):
-    """A module that can train on an easier problem."""
+    """A module that can train on an easier problem, unless its ``has_difficulty`` is false."""
 
     def set_difficulty(self, share: float) -> None:
         """Train on the problem with this share of its difficulty, in (0, 1]."""

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import pytest
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_regimes.callbacks import RegimeDetection, RegimeGuidedOptimizer
 from lightning_regimes.callbacks.guided_curriculum import CurriculumSchedule
 from lightning_regimes.callbacks.guided_decision import Situation, decide
-from lightning_regimes.callbacks.guided_settings import available_remedies
+from lightning_regimes.callbacks.guided_settings import GuidedSettings, apply_to_problem, available_remedies
 from lightning_regimes.datamodules import Collocation
 from lightning_regimes.modules import PINN
 from lightning_regimes.networks import MLP
@@ -455,3 +455,24 @@ def test_added_points_are_others_and_as_many_as_asked_for():
 def test_options_out_of_range_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         RegimeGuidedOptimizer(**options)
+
+
+class WithoutCoefficient(Convection):
+    """Nothing that is known makes it hard."""
+
+    coefficient: ClassVar[str | None] = None
+
+
+@pytest.mark.parametrize(
+    "problem", [Convection(beta=2.0), WithoutCoefficient(beta=2.0)], ids=lambda p: type(p).__name__
+)
+def test_a_curriculum_needs_a_coefficient_and_no_other_change_does(problem):
+    module = PINN(problem, MLP(2, 1, hidden_sizes=(8, 8)))
+    runner = L.Trainer(
+        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    runner.fit(module, Collocation(num_interior=32, num_validation=32))
+    known = problem.coefficient is not None
+    assert (Remedy.CURRICULUM in available_remedies(runner, module)) is known
+    apply_to_problem(runner, module, GuidedSettings(factor=2))
+    assert module.current_problem == problem
