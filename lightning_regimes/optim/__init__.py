@@ -1,5 +1,6 @@
 """Optimizers, and factories that build them for a module."""
 
+from lightning_regimes.optim.compact_lbfgs import CompactLBFGS
 from lightning_regimes.optim.factory import (
     AdamFactory,
     AdamThenLBFGSFactory,
@@ -46,6 +47,7 @@ __all__ = [
     "AdamFactory",
     "AdamThenLBFGS",
     "AdamThenLBFGSFactory",
+    "CompactLBFGS",
     "CosineWithWarmup",
     "HTMuon",
     "HTMuonFactory",

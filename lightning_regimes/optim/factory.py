@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_regimes.optim.compact_lbfgs import CompactLBFGS
 from lightning_regimes.optim.rescaled_lbfgs import RescaledLBFGS
 from lightning_regimes.optim.staged import AdamThenLBFGS
 
@@ -104,7 +105,7 @@ class SGDFactory(OptimizerFactory):
 
 @dataclass(frozen=True, kw_only=True)
 class LBFGSFactory(OptimizerFactory):
-    """L-BFGS with a strong-Wolfe line search; it needs full batches.
+    """L-BFGS with a strong-Wolfe line search (see :class:`CompactLBFGS`); it needs full batches.
 
     A step is ``max_iter`` iterations unless a tolerance is met. The tolerances are zero by default: in float32 torch's
     own defaults end the run while the loss still falls.
@@ -131,7 +132,7 @@ class LBFGSFactory(OptimizerFactory):
 
     def __call__(self, module: nn.Module) -> OptimizerConfiguration:
         """Return L-BFGS."""
-        kind = RescaledLBFGS if self.rescale else torch.optim.LBFGS
+        kind = RescaledLBFGS if self.rescale else CompactLBFGS
         return kind(
             trainable_parameters(module),
             lr=self.lr,

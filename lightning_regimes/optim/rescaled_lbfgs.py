@@ -8,16 +8,19 @@ from typing import Any
 
 import torch
 
+from lightning_regimes.optim.compact_lbfgs import CompactLBFGS
+
 # The loss at the first step. L-BFGS itself is the same at any scale, as far as products of slopes fit into float32.
 _FIRST_LOSS = 1e3
 
 
-class RescaledLBFGS(torch.optim.LBFGS):
-    r"""Torch's L-BFGS on :math:`10^3 L / L_0`, with :math:`L_0` the loss at its first step.
+class RescaledLBFGS(CompactLBFGS):
+    r"""L-BFGS on :math:`10^3 L / L_0`, with :math:`L_0` the loss at its first step.
 
-    Torch leaves out pairs of steps s and changes of the gradient y with :math:`y^T s \le 10^{-10}`, whatever the scale
-    of the loss. Near the end of a fit all pairs are as small as that, and what remains is steepest descent. The
-    iteration is otherwise the same for any multiple of a loss, apart from the tolerances, which apply to the multiple.
+    :class:`CompactLBFGS`, as torch, leaves out pairs of steps s and changes of the gradient y with
+    :math:`y^T s \le 10^{-10}`, whatever the scale of the loss. Near the end of a fit all pairs are as small as that,
+    and what remains is steepest descent. The iteration is otherwise the same for any multiple of a loss, apart from the
+    tolerances, which apply to the multiple.
     Where the line search overflows, which torch answers with an error, the step is undone and the next starts anew.
 
     The arguments are those of :class:`torch.optim.LBFGS`.

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import LBFGS, Adam, Optimizer
+from torch.optim import Adam, Optimizer
+
+from lightning_regimes.optim.compact_lbfgs import CompactLBFGS
 
 
 class AdamThenLBFGS(Optimizer):
@@ -111,7 +113,7 @@ class AdamThenLBFGS(Optimizer):
             if stage == "adam":
                 self._stages[stage] = Adam(group["params"], betas=group["betas"])
             else:
-                self._stages[stage] = LBFGS(
+                self._stages[stage] = CompactLBFGS(
                     group["params"],
                     max_iter=group["max_iter"],
                     max_eval=group["max_eval"],

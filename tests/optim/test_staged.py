@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_regimes.optim import AdamThenLBFGS
+from lightning_regimes.optim import AdamThenLBFGS, CompactLBFGS
 
 
 def problem() -> tuple[nn.Module, Callable[[], torch.Tensor]]:
@@ -41,7 +41,7 @@ def test_stages_equal_the_two_optimizers_bitwise() -> None:
     staged = AdamThenLBFGS(network.parameters(), switch_step=5, adam_lr=0.01, max_iter=4, history_size=10)
     twin, twin_loss = problem()
     adam = torch.optim.Adam(twin.parameters(), lr=0.01)
-    lbfgs = torch.optim.LBFGS(
+    lbfgs = CompactLBFGS(
         twin.parameters(),
         lr=1.0,
         max_iter=4,
