@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +52,8 @@ MAPPED = (
 )
 """The quantities of a phase diagram, as far as the runs recorded them."""
 
-_EVIDENCE = (LOSS, ERROR, ESTIMATED_ERROR, HELDOUT)
+_GENERALIZATION = (ERROR, ESTIMATED_ERROR, HELDOUT)
+_EVIDENCE = (LOSS, *_GENERALIZATION)
 _GEOMETRIC = (*_EVIDENCE, CURVATURE, TRACE)
 
 
@@ -116,8 +117,8 @@ class PhaseDiagram:
 
     @property
     def error_key(self) -> str:
-        """What tells whether a fitted run generalizes: the error, else its estimate, else the held-out loss."""
-        return next((key for key in (ERROR, ESTIMATED_ERROR, HELDOUT) if key in self.quantities), ERROR)
+        """What tells whether fitted runs generalize: the error, else its estimate, else the held-out loss."""
+        return next((key for key in _GENERALIZATION if key in self.quantities), ERROR)
 
     def runs(self, row: int, column: int) -> list[Mapping[str, Any]]:
         """Return the runs of one cell."""
@@ -135,17 +136,19 @@ class PhaseDiagram:
 
     def mean(self, key: str) -> npt.NDArray[np.float64]:
         """Return the map of a quantity, NaN where no run has it."""
-        values = [number(run.get(key)) for run in self.rows]
+        return self._averaged(lambda run: run.get(key), evidence=key in _EVIDENCE, positive=key in _GEOMETRIC)
+
+    def _averaged(
+        self, value_of: Callable[[Mapping[str, Any]], Any], *, evidence: bool, positive: bool
+    ) -> npt.NDArray[np.float64]:
+        values = [number(value_of(run)) for run in self.rows]
         finite = [value for value in values if math.isfinite(value)]
-        geometric = key in _GEOMETRIC and min(finite, default=0.0) > 0
+        geometric = positive and min(finite, default=0.0) > 0
         found = np.full(self.shape, np.nan)
         for cell, runs in self._cells.items():
             # Sorted, so that the sum doesn't depend on the order of the rows.
-            numbers = np.sort([number(run.get(key)) for run in runs if run.get(key) is not None])
-            if key in _EVIDENCE:
-                numbers = np.where(np.isnan(numbers), np.inf, numbers)
-            else:
-                numbers = numbers[np.isfinite(numbers)]
+            numbers = np.sort([number(value) for run in runs if (value := value_of(run)) is not None])
+            numbers = np.where(np.isnan(numbers), np.inf, numbers) if evidence else numbers[np.isfinite(numbers)]
             if numbers.size:
                 found[cell] = np.exp(np.log(numbers).mean()) if geometric else numbers.mean()
         return found
@@ -185,22 +188,42 @@ class PhaseDiagram:
         """Return where the training loss, or another quantity of the rule, crosses its threshold.
 
         Args:
-            key: the normalized loss by default; :attr:`error_key` for the boundary of generalization.
+            key: the normalized loss by default.
 
         Raises:
             ValueError: the quantity has no threshold.
         """
         key = LOSS if key is None else key
+        if key not in self._limits:
+            raise ValueError(f"`key` must be one of {list(self._limits)}, which have thresholds; got {key!r}.")
+        return self._boundary(key, self.mean(key), self._limits[key])
+
+    def generalization_boundary(self) -> PhaseBoundary:
+        """Return where runs cease to generalize, by the number that decides in each of them.
+
+        That is its error, else an estimate of it, else its held-out loss, over the threshold of that number. The level
+        is thus 1, and the boundary has no gaps where only some runs could be estimated.
+        """
+
+        def over_threshold(run: Mapping[str, Any]) -> float | None:
+            deciding = next((key for key in _GENERALIZATION if run.get(key) is not None), None)
+            return None if deciding is None else number(run[deciding]) / self._limits[deciding]
+
+        values = self._averaged(over_threshold, evidence=True, positive=True)
+        return self._boundary("generalization", values, 1.0)
+
+    @property
+    def _limits(self) -> dict[str, float]:
         fit, error = self.thresholds.fit, self.thresholds.error
-        limits = {LOSS: fit, HELDOUT: fit, ERROR: error, ESTIMATED_ERROR: error}
-        if key not in limits:
-            raise ValueError(f"`key` must be one of {list(limits)}, which have thresholds; got {key!r}.")
+        return {LOSS: fit, HELDOUT: fit, ERROR: error, ESTIMATED_ERROR: error}
+
+    def _boundary(self, quantity: str, values: npt.NDArray[np.float64], level: float) -> PhaseBoundary:
         return phase_boundary(
-            key,
-            self.mean(key),
+            quantity,
+            values,
             axis_positions(self.x_values),
             np.zeros(1) if self.y is None else axis_positions(self.y_values),
-            level=limits[key],
+            level=level,
             perturbation=self.thresholds.perturbation,
         )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TITLES = {
     "regime/normalized_loss": "training loss / reference loss",
     "regime/test_error": "error",
+    "regime/estimated_error": "estimated error",
     "regime/normalized_heldout_loss": "held-out loss / reference loss",
     "hessian/lambda_1": "λ₁, largest curvature",
     "hessian/trace": "trace of the Hessian",
@@ -122,7 +123,7 @@ def draw_regimes(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColo
             axes.plot(x[j], y[i], mark, color=colours.ink, markersize=3.5, linestyle="", label=name)
     _frame(axes, diagram, "regime, by most seeds", colours)
     _draw_boundary(axes, _boundary(diagram, "regime/normalized_loss"), colours, "solid")
-    _draw_boundary(axes, _boundary(diagram, diagram.error_key), colours, "dashed")
+    _draw_boundary(axes, diagram.generalization_boundary(), colours, "dashed")
     there = [Regime(label) for label in sorted(set(labels[labels >= 0].tolist()))]
     patches = [
         Patch(color=colours.regimes[regime], alpha=0.85, label=regime.name.lower().replace("_", "-"))

@@ -70,6 +70,23 @@ def test_estimates_take_the_place_of_errors():
     assert Regime(with_errors.labels[0, 1]) is Regime.WELL_TRAINED
 
 
+def test_the_boundary_of_generalization_has_no_gap_where_only_some_runs_have_an_estimate():
+    # In units of their thresholds 0.5, 1.6, 4 and 16: an estimate, a held-out loss, an error, and a held-out loss.
+    rows = [
+        {X: 1.0, LOSS: 1e-4, HELDOUT: 0.5, "regime/estimated_error": 0.025},
+        {X: 2.0, LOSS: 1e-4, HELDOUT: 0.04},
+        {X: 4.0, LOSS: 1e-4, HELDOUT: 1e-3, ERROR: 0.2, "regime/estimated_error": 0.001},
+        {X: 8.0, LOSS: 1e-4, HELDOUT: 0.4},
+    ]
+    diagram = PhaseDiagram(rows, x=X)
+    boundary = diagram.generalization_boundary()
+    assert boundary.level == 1.0
+    assert [Regime(label).name for label in diagram.labels[0]] == ["WELL_TRAINED", *["OVER_TRAINED"] * 3]
+    between = math.log(1 / 0.5) / math.log(1.6 / 0.5)
+    assert boundary.crossings.tolist() == pytest.approx([1 + between])
+    assert not np.isfinite(diagram.boundary("regime/estimated_error").crossings).any()
+
+
 @pytest.mark.parametrize("with_error", [True, False])
 def test_labels_of_the_convection_equation(with_error):
     labels = convection(with_error=with_error).labels
