@@ -123,6 +123,10 @@ class RegimeGuidedOptimizer(RegimeDetection):
         schedule = [name for name in names if options.get(name)]
         if schedule:
             raise ValueError(f"the schedule is `every_n_gradients`, got {', '.join(schedule)}")
+        if options.pop("estimate_error", False):
+            raise ValueError(
+                "`estimate_error` is False: decisions follow the held-out loss, by which they were measured"
+            )
         self.every_n_gradients = every_n_gradients
         self.warm_up = warm_up
         self.max_gradients = max_gradients
@@ -134,7 +138,6 @@ class RegimeGuidedOptimizer(RegimeDetection):
         self.renew_points = renew_points
         self.max_point_factor = max_point_factor
         self.weight_decay = weight_decay
-        # Decisions, and whether they are taken back, follow the held-out loss, by which they were measured.
         super().__init__(overhead_budget=0.0, num_batches=num_batches, estimate_error=False, **options)
 
     def reset(self) -> None:

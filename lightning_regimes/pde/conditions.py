@@ -15,6 +15,9 @@ from lightning_regimes.pde.points import Domain, PointSampler, grid_points
 
 Entry = TypeVar("Entry")
 
+# A face of an interval, within itself.
+_THE_POINT = torch.zeros(1, 0, dtype=torch.float64)
+
 
 def _zero(points: Tensor) -> Tensor:
     return torch.zeros_like(points[:, :1])
@@ -42,11 +45,11 @@ class Condition(ABC):
 
     def grid(self, sizes: Sequence[int]) -> Tensor:
         """Return the points of the box's grid that lie on the faces, ``(N, d)`` in float64."""
-        return self._on_faces(grid_points(self._face, self._without_axis(sizes)))
+        return self._on_faces(grid_points(self._face, self._without_axis(sizes)) if self._face else _THE_POINT)
 
     def sample(self, num_points: int, sampler: PointSampler) -> Tensor:
-        """Return ``num_points`` points on each face, ``(N, d)`` in float64."""
-        return self._on_faces(sampler(self._face, num_points))
+        """Return ``num_points`` points on each face, ``(N, d)`` in float64; one where the face is a single point."""
+        return self._on_faces(sampler(self._face, num_points) if self._face else _THE_POINT)
 
     @property
     def _face(self) -> Domain:

@@ -43,11 +43,15 @@ class FieldCorrection:
 
     def __call__(self, points: Tensor) -> Tensor:
         """Return the corrected field, before any ansatz, at points ``(N, d)`` as ``(N, m)`` in float64."""
-        return self.network.changed_field(self.step)(points.double())
+        return self.network.changed_field(self.step)(self._placed(points))
 
     def uncorrected(self, points: Tensor) -> Tensor:
         """Return the network's own field in the same precision, ``(N, m)``."""
-        return self.network.changed_field(torch.zeros_like(self.step))(points.double())
+        return self.network.changed_field(torch.zeros_like(self.step))(self._placed(points))
+
+    def _placed(self, points: Tensor) -> Tensor:
+        # In this order: there are devices without float64.
+        return points.to(self.step.device).double()
 
 
 def field_correction(
@@ -86,7 +90,8 @@ def field_correction(
         seed: of the choice of the parameters.
 
     Raises:
-        ValueError: a residual depends on the field at other points, or isn't finite.
+        ValueError: a residual depends on the field at other points, isn't finite or has another shape than ``(N, m)``;
+            points are missing, a weight is negative or of no residual, or no parameter may move.
 
     References:
         Solving the linearised equation for the error: H. J. Stetter, "The defect correction principle and
@@ -94,6 +99,7 @@ def field_correction(
         physics-informed network, there to train it: J. Müller, M. Zeinhofer, "Achieving high accuracy with PINNs via
         energy natural gradient descent", ICML 2023, arXiv:2302.13163.
     """
+    _require_consistent(residuals, points, check_points, weights or {}, max_directions)
     device = next(iter(points.values())).device
     model = PointwiseNetwork(network, device)
     terms = _Terms(residuals, weights or {}, ansatz)
@@ -196,11 +202,38 @@ class _Terms:
 
     def _evaluate(self, residual: Residual, field: Field, points: Tensor) -> Tensor:
         with torch.enable_grad():
-            return residual(field if self.ansatz is None else self.ansatz(field), points)
+            values = residual(field if self.ansatz is None else self.ansatz(field), points)
+        if values.ndim != 2 or values.shape[0] != points.shape[0]:
+            raise ValueError(
+                f"a residual at {points.shape[0]} points has shape ({points.shape[0]}, m), got {tuple(values.shape)}"
+            )
+        return values
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         num_residuals = values.shape[0] * values.shape[1]
         return values * math.sqrt(self.weights.get(name, 1.0) / num_residuals)
+
+
+def _require_consistent(
+    residuals: Mapping[str, Residual],
+    points: Mapping[str, Tensor],
+    check_points: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    max_directions: int,
+) -> None:
+    if not residuals:
+        raise ValueError("`residuals` must hold at least one")
+    for argument, given in (("points", points), ("check_points", check_points)):
+        for name in residuals:
+            if name not in given or not given[name].shape[0]:
+                raise ValueError(f"`{argument}` must hold points of the residual {name!r}, got {sorted(given)}")
+    for name, weight in weights.items():
+        if name not in residuals or not 0 <= weight < math.inf:
+            raise ValueError(
+                f"`weights` are not negative, of the residuals {sorted(residuals)}; got {name!r}: {weight}"
+            )
+    if max_directions < 1:
+        raise ValueError(f"`max_directions` is at least 1, got {max_directions}")
 
 
 def _require_pointwise(

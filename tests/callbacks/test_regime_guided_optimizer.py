@@ -450,6 +450,7 @@ def test_added_points_are_others_and_as_many_as_asked_for():
         ({"every_n_gradients": 0}, "`every_n_gradients` is at least 1, got 0"),
         ({"warm_up": -1}, "`warm_up` is not negative, got -1"),
         ({"every_n_steps": 3}, "the schedule is `every_n_gradients`, got every_n_steps"),
+        ({"estimate_error": True}, "`estimate_error` is False"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +177,26 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
     bad: dict[str, Residual] = {"bad": lambda field, where: field(where) / 0}
     with pytest.raises(ValueError, match="not finite"):
         field_correction(network, bad, at, at)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"residuals": {}}, "`residuals` must hold at least one"),
+        ({"points": {}}, r"`points` must hold points of the residual 'one', got \[\]"),
+        ({"check_points": {"one": torch.zeros(0, 2)}}, "`check_points` must hold points of the residual 'one'"),
+        ({"weights": {"two": 1.0}}, r"of the residuals \['one'\]; got 'two': 1.0"),
+        ({"weights": {"one": -1.0}}, "not negative, .* got 'one': -1.0"),
+        ({"weights": {"one": math.nan}}, "got 'one': nan"),
+        ({"max_directions": 0}, "`max_directions` is at least 1, got 0"),
+        ({"residuals": {"one": lambda field, at: field(at)[:, 0]}}, r"has shape \(4, m\), got \(4,\)"),
+    ],
+)
+def test_what_does_not_belong_together_is_named(changes: dict[str, Any], message: str) -> None:
+    at = {"one": torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
+    good: dict[str, Any] = {"residuals": {"one": lambda field, at: field(at)}, "points": at, "check_points": at}
+    with pytest.raises(ValueError, match=message):
+        field_correction(small_network(4), **(good | changes))
 
 
 def test_damped_steps_are_those_of_the_normal_equations() -> None:
