@@ -11,6 +11,7 @@ from lightning_regimes.dashboard.palette import INK, SERIES, regime_colour
 from lightning_regimes.dashboard.panel import Panel
 from lightning_regimes.dashboard.run_view import RunView, short_names, threshold
 
+_ERROR, _ESTIMATE = "regime/test_error", "regime/estimated_error"
 _HISTORY = ("regime/loss_history_steps", "regime/loss_history")
 # A line of a loss is not told from one with more points.
 _MOST_POINTS = 200
@@ -33,14 +34,12 @@ def loss_comparison(runs: Sequence[RunView]) -> Panel | None:
 
 
 def error_comparison(runs: Sequence[RunView]) -> Panel | None:
-    """Draw the errors."""
-    return _overlay(
-        runs,
-        lambda run: run.series("regime/test_error"),
-        title="Errors",
-        label="error",
-        reading="Where the loss falls and the error does not, the data is what limits the run.",
-    )
+    """Draw the errors, and in place of those that are not known their estimates."""
+    estimated = [str(index + 1) for index, run in enumerate(runs) if _error_key(run) == _ESTIMATE]
+    reading = "Where the loss falls and the error does not, the data is what limits the run."
+    if estimated:
+        reading += f" Without a reference, errors are estimates: {', '.join(estimated)}."
+    return _overlay(runs, lambda run: run.series(_error_key(run)), title="Errors", label="error", reading=reading)
 
 
 def sharpness_comparison(runs: Sequence[RunView]) -> Panel | None:
@@ -70,6 +69,10 @@ def stability_comparison(runs: Sequence[RunView]) -> Panel | None:
 
 
 COMPARISONS = (loss_comparison, error_comparison, sharpness_comparison, stability_comparison)
+
+
+def _error_key(run: RunView) -> str:
+    return next((key for key in (_ERROR, _ESTIMATE) if run.series(key)[0].size), _ERROR)
 
 
 def _normalized_loss(run: RunView) -> Line:

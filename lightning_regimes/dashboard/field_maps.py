@@ -45,7 +45,7 @@ def field_maps(run: RunView) -> Panel | None:
             f"the equation where it was not trained. {where}"
         )
     else:
-        reading = "The solution is not known, and the prediction too far from any for an estimate of its error."
+        reading = "The solution is not known, and there is no estimate of the error."
     return Panel(title="Solution", reading=reading, pictures=_maps(draw, prediction, reference, estimate))
 
 

@@ -31,7 +31,10 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
     assert found is not None
     name = found[1]
     # One axis holds one kind of evidence: that of the first run's last record.
+    of_all = paths
     paths = [(run, same) for run, path in paths if (same := [each for each in path if _evidence(each) == name])]
+    shown = [run for run, _ in paths]
+    left_out = [run.name for run, _ in of_all if run not in shown]
     limit = generalization_threshold(last, name) or fit
     figure = Figure(figsize=(4.3, 3.3))
     axes = figure.add_subplot()
@@ -67,6 +70,7 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
             "Left of the vertical line a run fits its data, below the horizontal line it generalizes. The small dots "
             "are the way it took, the large dot is where it ended; the further from both lines, the surer the label."
             + (" Numbers are those of the table." if len(runs) > 1 else "")
+            + (f" Judged by another number, and not shown: {', '.join(left_out)}." if left_out else "")
         ),
         pictures=((figure, f"Map of training loss against {name}, with the four regimes: {where}."),),
     )

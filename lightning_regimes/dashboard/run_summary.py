@@ -20,6 +20,13 @@ _COLOURS = {
     "diverged": "red",
 }
 
+_NUMBERS = {
+    "λ₁": "hessian/lambda_1",
+    "rel-L2": "field/rel_l2",
+    "error": "regime/test_error",
+    "estimated error": "regime/estimated_error",
+}
+
 
 def print_summary(directory: str | os.PathLike[str], *, title: str, console: Console | None = None) -> None:
     """Print regime, λ₁ and error of a finished run, and the paths of what it left.
@@ -53,7 +60,7 @@ def _verdict(run: RunView, title: str) -> Panel:
     label = run.verdict.text.get("regime/label") if run.verdict else None
     table.add_row("[dim]regime[/]", f"[bold {colour}]{label or 'no verdict'}[/]{provisional}")
     shown: dict[str, str] = {}
-    for name, key in (("λ₁", "hessian/lambda_1"), ("rel-L2", "field/rel_l2"), ("error", "regime/test_error")):
+    for name, key in _NUMBERS.items():
         value = run.number(key)
         # The error of a field is the same number, measured twice.
         if value is not None and not (key == "regime/test_error" and short(value) == shown.get("rel-L2")):

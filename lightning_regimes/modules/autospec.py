@@ -40,7 +40,7 @@ class AutoSpec(L.LightningModule):
     Args:
         task: what the polynomial is for.
         degree: of the polynomial; default 8, and 32 for ``"function"``.
-        probe_size: Ritz values of a probe, as many as the datamodule's.
+        probe_size: Ritz values of a probe, as many as the datamodule's; ``"function"`` needs more, twice its degree.
         width: of the engine's two hidden layers.
         base: the classical rule that ``"solve"`` starts from, ``"clipped"`` or ``"smoothing"``.
         steps: iterations that ``"solve"`` unrolls.

@@ -13,12 +13,11 @@ from lightning_regimes.spectral.function_loss import relative_error_loss
 from lightning_regimes.spectral.matrix_functions import MatrixFunction
 from lightning_regimes.spectral.operator_forms import TensorOperator
 from lightning_regimes.spectral.relative_fit import relative_fit
-from lightning_regimes.spectral.series_engine import SeriesEngine
+from lightning_regimes.spectral.series_engine import NUM_ROUNDS, SeriesEngine
 from lightning_regimes.spectral.spectral_probe import lanczos_probe
 from lightning_regimes.spectral.spectrum_batch import SpectrumBatch
 
 _EXPONENTS = (4.0, 8.0, 16.0, 32.0)
-_NUM_ROUNDS = 5
 
 
 class FunctionTask(SpectralTask):
@@ -68,7 +67,7 @@ class FunctionTask(SpectralTask):
         relative = eigenvalues / eigenvalues[..., -1:]
         # A little more than the interval, since one of a single point has no polynomial.
         lower, upper = 0.999 * relative[..., 0], 1.001 * relative[..., -1]
-        series = relative_fit(self.function, lower, upper, self.engine.degree, num_rounds=_NUM_ROUNDS)
+        series = relative_fit(self.function, lower, upper, self.engine.degree, num_rounds=NUM_ROUNDS)
         return (series.evaluate(relative) / self.function(relative) - 1).abs().amax(-1)
 
     def _values(self, eigenvalues: Tensor, scale: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from lightning_regimes.spectral.relative_fit import relative_fit
 from lightning_regimes.spectral.spectral_probe import SpectralProbe
 
 _LOWEST = 1e-8
-_NUM_ROUNDS = 5
+NUM_ROUNDS = 5
+"""Of reweighting: what the fit gains beyond is lost again in the interval that the probe does not know."""
 # A distance of this share of the lowest Ritz value leaves half of the doubt.
 _HALF_KNOWN = 0.5
 
@@ -79,7 +80,7 @@ class SeriesEngine(nn.Module):
         doubt = _doubt(relative)
         upper, lower = relative.upper, spectrum_start(relative) * (doubt * cut.squeeze(-1)).exp()
         lower = torch.minimum(lower, 0.9 * upper).clamp(min=_LOWEST)
-        series = relative_fit(self.function, lower, upper, self.degree, num_rounds=_NUM_ROUNDS)
+        series = relative_fit(self.function, lower, upper, self.degree, num_rounds=NUM_ROUNDS)
         coefficients = (
             series.coefficients + series.coefficients[..., -1:].abs() * (doubt.unsqueeze(-1) * changes).tanh()
         )

@@ -84,6 +84,20 @@ def test_the_other_quantities_are_drawn_over_the_steps(two: list[RunView]) -> No
     assert axes.lines[-1].get_ydata()[0] == 1.0
 
 
+def test_estimates_stand_in_for_errors_that_are_not_known(two: list[RunView], tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "blind" / "regimes")
+    for step in (0, 500):
+        journal.append(Record("regime", step, step, 0, scalars={"regime/estimated_error": 0.5 / (step + 1)}))
+    with report_style():
+        panel = error_comparison([two[0], RunView(tmp_path / "blind")])
+    assert panel is not None
+    assert panel.pictures[0][0].axes[0].lines[1].get_ydata().tolist() == [0.5, 0.5 / 501]
+    assert "errors are estimates: 2." in panel.reading
+    both = error_comparison(two)
+    assert both is not None
+    assert "estimates" not in both.reading
+
+
 def test_a_single_line_is_no_comparison(two: list[RunView], tmp_path: Path) -> None:
     Journal(tmp_path / "bare" / "regimes").append(Record("hessian", 0, 0, 0, scalars={"hessian/trace": math.nan}))
     assert sharpness_comparison([two[0], RunView(tmp_path / "bare")]) is None

@@ -399,10 +399,18 @@ def test_where_the_solution_is_not_known_the_estimate_is_shown(tmp_path: Path) -
     assert f"Estimated absolute error, between {smallest:.3g} and 0.5." in page.text
     assert "Map of training loss against estimated error" in page.text
     blind = page_of(make_run(tmp_path / "blind", estimated(90, 0.08), without_the_solution(field())))
-    assert "too far from any for an estimate" in blind.text
+    assert "there is no estimate of the error" in blind.text
+
+
+def test_the_summary_tells_an_estimate_where_the_error_is_not_known(tmp_path: Path) -> None:
+    console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(make_run(tmp_path, estimated(90, 0.08)), title="experiment", console=console)
+    assert re.search(r"^│ estimated error +0\.08", console.export_text(), re.MULTILINE)
 
 
 def test_runs_are_compared_by_one_kind_of_evidence(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "a", regime(90)), make_run(tmp_path / "b", estimated(90, 0.08)))
     where = page.text.partition("Map of training loss against error, with the four regimes: ")[2]
     assert where.partition("\n")[0].endswith("/a is well-trained.")
+    left_out = page.text.partition("Judged by another number, and not shown: ")[2]
+    assert left_out.partition("\n")[0].strip().endswith("/b.")
