@@ -20,9 +20,9 @@ WELL, UNDER, OVER = Regime.WELL_TRAINED, Regime.UNDER_TRAINED, Regime.OVER_TRAIN
 
 # Speed and number of points to regime, judged by the training loss and the error against the solution.
 LABELS = {
-    (1, 50): WELL,
-    (1, 200): WELL,
     (1, 1000): WELL,
+    (5, 50): OVER,
+    (5, 1000): WELL,
     (10, 50): OVER,
     (10, 200): OVER,
     (10, 1000): WELL,
@@ -124,5 +124,6 @@ def test_difficulty_raises_the_loss_and_scarcity_the_error(cells: dict[tuple[int
         return cells[beta, 1000].loss / cells[beta, 1000].reference_loss
 
     assert fit(1) < fit(10) < 0.025 < min(fit(20), fit(30), fit(50))
-    assert cells[10, 50].error > 10 * cells[10, 1000].error
-    assert cells[10, 50].heldout_loss > 1000 * cells[10, 50].loss
+    # Not at β = 10, where rounding alone moves the error with 1000 points between 0.01 and 0.13.
+    assert cells[5, 50].error > 10 * cells[5, 1000].error
+    assert cells[5, 50].heldout_loss > 1000 * cells[5, 50].loss
