@@ -90,9 +90,9 @@ class CurvaturePairs:
         triangle = products[:, window].triu()
         diagonal = triangle.diagonal()
         scale = diagonal[-1] / changes[-1].dot(changes[-1])
-        first = _solve(triangle, steps @ vector)
+        first = _solve(triangle, steps @ vector, upper=True)
         product = scale * torch.addmv(vector, changes.T, first, alpha=-1)
-        second = _solve(triangle.T, diagonal * first - changes @ product)
+        second = _solve(triangle.T, diagonal * first - changes @ product, upper=False)
         return product.addmv_(steps.T, second)
 
     def _make_room(self, like: Tensor) -> None:
@@ -123,7 +123,6 @@ class CurvaturePairs:
         return self._steps, self._changes, self._products
 
 
-def _solve(triangle: Tensor, right: Tensor) -> Tensor:
-    upper = triangle.stride(-1) == 1
+def _solve(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
     solved: Tensor = torch.linalg.solve_triangular(triangle, right[:, None], upper=upper)
     return solved[:, 0]
