@@ -134,11 +134,11 @@ def draw_regimes(axes: Axes, diagram: PhaseDiagram, *, colours: PhaseDiagramColo
         handles=[*patches, *marks],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.18 - 0.28 * _room_of_names(_texts(diagram.x_values))),
-        ncols=3,
+        ncols=2,
         columnspacing=1.0,
         handlelength=1.4,
         frameon=False,
-        fontsize="small",
+        fontsize="x-small",
     )
 
 
