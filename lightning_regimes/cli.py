@@ -86,6 +86,7 @@ def _train(args: list[str]) -> None:
             raise KeyboardInterrupt from None
         raise
     except Exception:
+        # Whatever stopped it: the way to go on is told, and the error goes its way.
         _tell(command.how_to_continue("Training stopped."))
         raise
 

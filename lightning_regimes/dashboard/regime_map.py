@@ -31,10 +31,8 @@ def regime_map(runs: Sequence[RunView]) -> Panel | None:
     assert found is not None
     name = found[1]
     # One axis holds one kind of evidence: that of the first run's last record.
-    of_all = paths
+    left_out = [run.name for run, path in paths if all(_evidence(each) != name for each in path)]
     paths = [(run, same) for run, path in paths if (same := [each for each in path if _evidence(each) == name])]
-    shown = [run for run, _ in paths]
-    left_out = [run.name for run, _ in of_all if run not in shown]
     limit = generalization_threshold(last, name) or fit
     figure = Figure(figsize=(4.3, 3.3))
     axes = figure.add_subplot()
